@@ -4,6 +4,7 @@
 gdb manual, "Stop Reply Packets".  Nothing here knows a machine.
 """
 
+from collections.abc import Set
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -93,3 +94,38 @@ class Killed:
 
 
 StopReason = Stopped | Exited | Killed
+
+
+def encode(reason: StopReason, features: Set[str]) -> bytes:
+    """Write a stop reply in the words a client with ``features`` understands."""
+    if isinstance(reason, Stopped):
+        return _stopped(reason, features)
+    letter, number = (
+        ("W", reason.status) if isinstance(reason, Exited) else ("X", reason.signal)
+    )
+    process = f";process:{reason.pid:x}" if "multiprocess" in features else ""
+    return f"{letter}{number & 0xFF:02x}{process}".encode()
+
+
+def _stopped(reason: Stopped, features: Set[str]) -> bytes:
+    thread = reason.thread
+    name = str(thread) if "multiprocess" in features else thread.plain()
+    registers = "".join(f"{n:x}:{v.hex()};" for n, v in reason.registers.items())
+    # The thread comes first: gdb needs it to know whose registers follow.
+    return (
+        f"T{reason.signal:02x}thread:{name};{_event(reason, features)}{registers}"
+    ).encode()
+
+
+def _event(reason: Stopped, features: Set[str]) -> str:
+    match reason:
+        case AtBreakpoint(hardware=hardware):
+            word = "hwbreak" if hardware else "swbreak"
+            return f"{word}:;" if word in features else ""
+        case AtWatchpoint(kind=kind, addr=addr):
+            return f"{kind.value}:{addr:x};"
+        case Restarted(path=path) if "exec-events" in features:
+            return f"exec:{path.encode().hex()};"
+        case LibrariesChanged():
+            return "library:;"
+    return ""
