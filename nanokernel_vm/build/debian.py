@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -96,7 +96,8 @@ def _fetch(package: Package, into: Path) -> None:
     ):
         fetching = worker.submit(run, command, cwd=into)
         while wait([fetching], timeout=0.1).not_done:
-            progress.at(sum(file.stat().st_size for file in into.iterdir()))
+            with suppress(FileNotFoundError):  # apt renames what is complete
+                progress.at(sum(file.stat().st_size for file in into.iterdir()))
         fetching.result()
     if not (into / package.file).exists():
         raise BuildError(f"apt-get did not deliver {package.file}")
