@@ -1,0 +1,404 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The native end of Unicorn's hooks: the byte clock, and all the reasons to stop.
+ *
+ * A Ticker belongs to one engine.  Its hooks run inside uc_emu_start() without the GIL, so
+ * they touch nothing but the Ticker.  They never decide anything: they count, note an event
+ * and call uc_emu_stop(); Python reads the event when uc_emu_start() has returned.
+ *
+ * The clock counts bytes of retired instructions.  The block hook adds a whole block in
+ * advance, settle() gives back what was not executed; the sum is the same however the
+ * translator cuts the code into blocks, so that the clock is a coordinate of the run.
+ *
+ * An "eligible" entry is one that does not follow its predecessor in memory: a taken
+ * transfer of control, which no hook and no stop moves.  Deadlines count only there.
+ */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <structmember.h>
+
+/* unicorn/x86.h, enum uc_x86_reg */
+#define REG_RAX 35
+#define REG_RCX 38
+#define REG_RDX 40
+#define REG_RIP 41
+/* unicorn/unicorn.h, enum uc_mem_type */
+#define MEM_WRITE 17
+
+#define NOWHERE UINT64_MAX
+
+enum event {
+	EV_NONE,	/* uc_emu_start() returned by itself: HLT */
+	EV_DEADLINE,	/* at an eligible entry, the clock at or past `deadline` */
+	EV_PAUSE,	/* at a block that holds the position `pause` */
+	EV_INTERRUPT,	/* at a block entry, because another thread asked */
+	EV_VECTOR,	/* exception or software interrupt `vector` */
+	EV_SYSCALL,	/* a SYSCALL instruction; rip is behind it */
+	EV_BREAKPOINT,	/* before the instruction at `address` */
+	EV_STEP,	/* before the instruction at `address` */
+	EV_WATCH,	/* before an instruction; the one before touched `address` */
+};
+
+typedef struct {
+	PyObject_HEAD
+	uint64_t clock;		/* bytes retired, up to and with the current block */
+	uint64_t start, end;	/* current block; both 0: nothing to give back */
+	uint64_t expect;	/* where a sequential entry would be */
+	uint64_t origin;	/* clock at the last eligible entry */
+	uint64_t deadline;
+	uint64_t pause;
+	uint64_t passing;	/* breakpoint to let through once */
+	uint64_t address;
+	uint64_t watched;	/* 1 + address of a watched access not reported yet */
+	uint32_t watched_write;
+	uint32_t vector;
+	uint32_t steps;		/* 1 + instructions to run before EV_STEP; 0: free */
+	uint32_t event;
+	uint32_t tsc_per_tick;
+	volatile uint32_t interrupt;
+	int (*stop)(void *uc);
+	int (*reg_read)(void *uc, int reg, void *value);
+	int (*reg_write)(void *uc, int reg, const void *value);
+} Ticker;
+
+typedef struct {
+	PyObject_HEAD
+	Ticker *ticker;
+	uint32_t armed;
+} Breakpoint;
+
+static void stop(Ticker *t, void *uc, enum event event)
+{
+	t->event = event;
+	t->stop(uc);
+}
+
+/* A stop before the block is counted: the entry stays what it is when it comes again. */
+static void stop_uncounted(Ticker *t, void *uc, enum event event)
+{
+	t->start = t->end = 0;
+	stop(t, uc, event);
+}
+
+static void on_block(void *uc, uint64_t address, uint32_t size, Ticker *t)
+{
+	if (t->interrupt) {
+		stop_uncounted(t, uc, EV_INTERRUPT);
+		return;
+	}
+	if (address != t->expect) {
+		if (t->start <= address && address + size < t->end) {
+			/*
+			 * Code wrote into the block it runs in: the translator
+			 * dropped the block and enters it again at the writer.
+			 */
+			t->clock -= t->end - address;
+		} else {
+			if (t->clock >= t->deadline) {
+				stop_uncounted(t, uc, EV_DEADLINE);
+				return;
+			}
+			t->origin = t->clock;
+		}
+	}
+	if (t->clock + size > t->pause) {
+		stop_uncounted(t, uc, EV_PAUSE);
+		return;
+	}
+	t->clock += size;
+	t->start = address;
+	t->end = t->expect = address + size;
+}
+
+static void on_code(void *uc, uint64_t address, uint32_t size, Ticker *t)
+{
+	(void)size;
+	if (t->event)
+		return;
+	if (t->watched) {
+		t->address = t->watched - 1;
+		t->watched = 0;
+		stop(t, uc, EV_WATCH);
+	} else if (t->steps && --t->steps == 0) {
+		t->address = address;
+		stop(t, uc, EV_STEP);
+	}
+}
+
+static void on_breakpoint(void *uc, uint64_t address, uint32_t size, Breakpoint *b)
+{
+	Ticker *t = b->ticker;
+
+	(void)size;
+	if (!b->armed)
+		return;
+	if (t->passing == address) {
+		t->passing = NOWHERE;
+		return;
+	}
+	if (t->event && t->event != EV_STEP)
+		return;
+	t->address = address;
+	stop(t, uc, EV_BREAKPOINT);
+}
+
+/* The store is done but rip is not past it: only note it, on_code() stops. */
+static void on_watched(void *uc, int type, uint64_t address, int size, int64_t value,
+		       Ticker *t)
+{
+	(void)uc, (void)size, (void)value;
+	if (t->watched)
+		return;
+	t->watched = address + 1;
+	t->watched_write = type == MEM_WRITE;
+}
+
+static void on_vector(void *uc, uint32_t vector, Ticker *t)
+{
+	if (t->event == EV_SYSCALL)
+		return;
+	t->vector = vector;
+	stop(t, uc, EV_VECTOR);
+}
+
+static int on_invalid(void *uc, Ticker *t)
+{
+	t->vector = 6;
+	stop(t, uc, EV_VECTOR);
+	return 1;
+}
+
+static void on_syscall(void *uc, Ticker *t)
+{
+	stop(t, uc, EV_SYSCALL);
+}
+
+static uint64_t exact(const Ticker *t, uint64_t rip)
+{
+	if (t->start <= rip && rip < t->end)
+		return t->clock - (t->end - rip);
+	return t->clock;
+}
+
+static int on_rdtsc(void *uc, Ticker *t)
+{
+	uint64_t rip, tsc, low, high;
+
+	t->reg_read(uc, REG_RIP, &rip);
+	tsc = exact(t, rip) * t->tsc_per_tick;
+	low = (uint32_t)tsc;
+	high = tsc >> 32;
+	t->reg_write(uc, REG_RAX, &low);
+	t->reg_write(uc, REG_RDX, &high);
+	return 1;
+}
+
+static int on_rdtscp(void *uc, Ticker *t)
+{
+	uint64_t processor = 0;
+
+	t->reg_write(uc, REG_RCX, &processor);
+	return on_rdtsc(uc, t);
+}
+
+static PyObject *ticker_settle(Ticker *t, PyObject *argument)
+{
+	uint64_t rip = PyLong_AsUnsignedLongLongMask(argument);
+
+	if (PyErr_Occurred())
+		return NULL;
+	if (t->start || t->end) {
+		t->clock = exact(t, rip);
+		t->expect = rip;
+		t->start = t->end = 0;
+	}
+	Py_RETURN_NONE;
+}
+
+static PyObject *ticker_exact(Ticker *t, PyObject *argument)
+{
+	uint64_t rip = PyLong_AsUnsignedLongLongMask(argument);
+
+	if (PyErr_Occurred())
+		return NULL;
+	return PyLong_FromUnsignedLongLong(exact(t, rip));
+}
+
+static int ticker_init(Ticker *t, PyObject *args, PyObject *kwargs)
+{
+	unsigned long long emu_stop, reg_read, reg_write;
+
+	(void)kwargs;
+	if (!PyArg_ParseTuple(args, "KKKI", &emu_stop, &reg_read, &reg_write,
+			      &t->tsc_per_tick))
+		return -1;
+	t->stop = (void *)(uintptr_t)emu_stop;
+	t->reg_read = (void *)(uintptr_t)reg_read;
+	t->reg_write = (void *)(uintptr_t)reg_write;
+	t->expect = t->deadline = t->pause = t->passing = NOWHERE;
+	return 0;
+}
+
+static PyObject *self_pointer(PyObject *self, void *closure)
+{
+	(void)closure;
+	return PyLong_FromVoidPtr(self);
+}
+
+static int breakpoint_init(Breakpoint *b, PyObject *args, PyObject *kwargs);
+
+static void breakpoint_dealloc(Breakpoint *b)
+{
+	Py_XDECREF(b->ticker);
+	Py_TYPE(b)->tp_free(b);
+}
+
+#define FIELD(type, name, kind, flags) { #name, kind, offsetof(type, name), flags, NULL }
+
+static PyMemberDef ticker_members[] = {
+	FIELD(Ticker, clock, T_ULONGLONG, 0),
+	FIELD(Ticker, start, T_ULONGLONG, READONLY),
+	FIELD(Ticker, end, T_ULONGLONG, READONLY),
+	FIELD(Ticker, expect, T_ULONGLONG, 0),
+	FIELD(Ticker, origin, T_ULONGLONG, 0),
+	FIELD(Ticker, deadline, T_ULONGLONG, 0),
+	FIELD(Ticker, pause, T_ULONGLONG, 0),
+	FIELD(Ticker, passing, T_ULONGLONG, 0),
+	FIELD(Ticker, address, T_ULONGLONG, READONLY),
+	FIELD(Ticker, watched, T_ULONGLONG, 0),
+	FIELD(Ticker, watched_write, T_UINT, READONLY),
+	FIELD(Ticker, vector, T_UINT, 0),
+	FIELD(Ticker, steps, T_UINT, 0),
+	FIELD(Ticker, event, T_UINT, 0),
+	FIELD(Ticker, tsc_per_tick, T_UINT, READONLY),
+	FIELD(Ticker, interrupt, T_UINT, 0),
+	{ NULL },
+};
+
+static PyMethodDef ticker_methods[] = {
+	{ "settle", (PyCFunction)ticker_settle, METH_O,
+	  "Give back what the current block did not execute, rip being the next." },
+	{ "exact", (PyCFunction)ticker_exact, METH_O,
+	  "The clock before the instruction at rip of the current block." },
+	{ NULL },
+};
+
+static PyGetSetDef pointer_getset[] = {
+	{ "pointer", self_pointer, NULL, "Address for a hook's user_data.", NULL },
+	{ NULL },
+};
+
+static PyTypeObject ticker_type = {
+	PyVarObject_HEAD_INIT(NULL, 0)
+	.tp_name = "nanokernel_vm.cpu._ticker.Ticker",
+	.tp_basicsize = sizeof(Ticker),
+	.tp_flags = Py_TPFLAGS_DEFAULT,
+	.tp_doc = "Byte clock and stop events of one engine.",
+	.tp_new = PyType_GenericNew,
+	.tp_init = (initproc)ticker_init,
+	.tp_members = ticker_members,
+	.tp_methods = ticker_methods,
+	.tp_getset = pointer_getset,
+};
+
+static PyMemberDef breakpoint_members[] = {
+	FIELD(Breakpoint, armed, T_UINT, 0),
+	{ NULL },
+};
+
+static PyTypeObject breakpoint_type = {
+	PyVarObject_HEAD_INIT(NULL, 0)
+	.tp_name = "nanokernel_vm.cpu._ticker.Breakpoint",
+	.tp_basicsize = sizeof(Breakpoint),
+	.tp_flags = Py_TPFLAGS_DEFAULT,
+	.tp_doc = "One address at which a ticker's engine stops while armed.",
+	.tp_new = PyType_GenericNew,
+	.tp_init = (initproc)breakpoint_init,
+	.tp_dealloc = (destructor)breakpoint_dealloc,
+	.tp_members = breakpoint_members,
+	.tp_getset = pointer_getset,
+};
+
+static int breakpoint_init(Breakpoint *b, PyObject *args, PyObject *kwargs)
+{
+	PyObject *ticker;
+
+	(void)kwargs;
+	if (!PyArg_ParseTuple(args, "O!", &ticker_type, &ticker))
+		return -1;
+	Py_INCREF(ticker);
+	b->ticker = (Ticker *)ticker;
+	b->armed = 1;
+	return 0;
+}
+
+static const struct {
+	const char *name;
+	void *function;
+} hooks[] = {
+	{ "ON_BLOCK", on_block },
+	{ "ON_CODE", on_code },
+	{ "ON_BREAKPOINT", on_breakpoint },
+	{ "ON_WATCHED", on_watched },
+	{ "ON_VECTOR", on_vector },
+	{ "ON_INVALID", on_invalid },
+	{ "ON_SYSCALL", on_syscall },
+	{ "ON_RDTSC", on_rdtsc },
+	{ "ON_RDTSCP", on_rdtscp },
+};
+
+static const struct {
+	const char *name;
+	long value;
+} events[] = {
+	{ "NONE", EV_NONE },
+	{ "DEADLINE", EV_DEADLINE },
+	{ "PAUSE", EV_PAUSE },
+	{ "INTERRUPT", EV_INTERRUPT },
+	{ "VECTOR", EV_VECTOR },
+	{ "SYSCALL", EV_SYSCALL },
+	{ "BREAKPOINT", EV_BREAKPOINT },
+	{ "STEP", EV_STEP },
+	{ "WATCH", EV_WATCH },
+};
+
+static struct PyModuleDef module = {
+	PyModuleDef_HEAD_INIT,
+	.m_name = "_ticker",
+	.m_doc = "Native hooks for Unicorn: the byte clock and the events that stop it.",
+	.m_size = -1,
+};
+
+static int add_constants(PyObject *m)
+{
+	size_t i;
+
+	for (i = 0; i < sizeof(hooks) / sizeof(*hooks); i++) {
+		PyObject *address = PyLong_FromVoidPtr(hooks[i].function);
+
+		if (!address || PyModule_AddObject(m, hooks[i].name, address) < 0)
+			return -1;
+	}
+	for (i = 0; i < sizeof(events) / sizeof(*events); i++)
+		if (PyModule_AddIntConstant(m, events[i].name, events[i].value) < 0)
+			return -1;
+	return 0;
+}
+
+PyMODINIT_FUNC PyInit__ticker(void)
+{
+	PyObject *m;
+
+	if (PyType_Ready(&ticker_type) < 0 || PyType_Ready(&breakpoint_type) < 0)
+		return NULL;
+	m = PyModule_Create(&module);
+	if (!m || add_constants(m) < 0 ||
+	    PyModule_AddObjectRef(m, "Ticker", (PyObject *)&ticker_type) < 0 ||
+	    PyModule_AddObjectRef(m, "Breakpoint", (PyObject *)&breakpoint_type) < 0) {
+		Py_XDECREF(m);
+		return NULL;
+	}
+	return m;
+}

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Types of the extension module _ticker.c."""
+
+ON_BLOCK: int
+ON_CODE: int
+ON_BREAKPOINT: int
+ON_WATCHED: int
+ON_VECTOR: int
+ON_INVALID: int
+ON_SYSCALL: int
+ON_RDTSC: int
+ON_RDTSCP: int
+
+NONE: int
+DEADLINE: int
+PAUSE: int
+INTERRUPT: int
+VECTOR: int
+SYSCALL: int
+BREAKPOINT: int
+STEP: int
+WATCH: int
+
+class Ticker:
+    clock: int
+    expect: int
+    origin: int
+    deadline: int
+    pause: int
+    passing: int
+    watched: int
+    vector: int
+    steps: int
+    event: int
+    interrupt: int
+    @property
+    def start(self) -> int: ...
+    @property
+    def end(self) -> int: ...
+    @property
+    def address(self) -> int: ...
+    @property
+    def watched_write(self) -> int: ...
+    @property
+    def tsc_per_tick(self) -> int: ...
+    @property
+    def pointer(self) -> int: ...
+    def __init__(
+        self, emu_stop: int, reg_read: int, reg_write: int, tsc_per_tick: int, /
+    ) -> None: ...
+    def settle(self, rip: int, /) -> None: ...
+    def exact(self, rip: int, /) -> int: ...
+
+class Breakpoint:
+    armed: int
+    @property
+    def pointer(self) -> int: ...
+    def __init__(self, ticker: Ticker, /) -> None: ...

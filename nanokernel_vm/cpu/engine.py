@@ -1,0 +1,343 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One processor on one window of RAM: a Unicorn engine and its native hooks.
+
+Nothing outside this package sees Unicorn.  ``Engine.run`` goes on until something
+happens and says what; everything that happens is delivered by others, between runs.
+"""
+
+import ctypes
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Any, Protocol
+
+from unicorn import UC_ARCH_X86, UC_MODE_64, Uc
+from unicorn import unicorn_const as k
+from unicorn import x86_const as x
+from unicorn.unicorn_py3.unicorn import UcContext, uclib
+
+from nanokernel_vm.cpu import _ticker
+from nanokernel_vm.cpu.proof import prove
+from nanokernel_vm.cpu.state import State
+from nanokernel_vm.memory import Window
+
+TSC_PER_TICK = 5  # 2 GHz: a tick is 2.5 ns
+NEVER = (1 << 64) - 1
+_BUS_END = 1 << 46  # addresses that a page table entry may name and a bus answers
+_PAGE = 0x1000
+
+
+class Event(IntEnum):
+    """Why ``Engine.run`` returned."""
+
+    HALT = _ticker.NONE
+    DEADLINE = _ticker.DEADLINE
+    PAUSE = _ticker.PAUSE
+    INTERRUPT = _ticker.INTERRUPT
+    VECTOR = _ticker.VECTOR
+    SYSCALL = _ticker.SYSCALL
+    BREAKPOINT = _ticker.BREAKPOINT
+    STEP = _ticker.STEP
+    WATCH = _ticker.WATCH
+    ERROR = 100  # the engine gave up: a fetch outside all memory
+
+
+class Ports(Protocol):
+    """The port space of a partition."""
+
+    def read(self, port: int, size: int) -> int:
+        """IN of 1, 2 or 4 bytes."""
+
+    def write(self, port: int, size: int, value: int) -> None:
+        """OUT of 1, 2 or 4 bytes."""
+
+
+_IN = ctypes.CFUNCTYPE(
+    ctypes.c_uint32, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_void_p
+)
+_OUT = ctypes.CFUNCTYPE(
+    None,
+    ctypes.c_void_p,
+    ctypes.c_uint32,
+    ctypes.c_int,
+    ctypes.c_uint32,
+    ctypes.c_void_p,
+)
+_CPUID = ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.c_void_p, ctypes.c_void_p)
+
+Violation = Callable[[int, int, int | None], None]
+Cpuid = Callable[[int, int], tuple[int, int, int, int] | None]
+
+
+def _address(function: Any) -> int:
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
+
+
+class Engine:
+    """A processor.
+
+    Args:
+        window: The memory that is mapped, at its physical address.
+        ports: Answers IN and OUT.
+        cpuid: (leaf, subleaf) to (eax, ebx, ecx, edx); None: as the processor has it.
+        violation: Told of every access outside the window: physical address,
+            size, and the value written or None for a read.
+    """
+
+    def __init__(
+        self, window: Window, ports: Ports, cpuid: Cpuid, violation: Violation
+    ) -> None:
+        prove()
+        self.window = window
+        self._uc = Uc(UC_ARCH_X86, UC_MODE_64)
+        self._uch = self._uc._uch
+        self._uc.ctl_exits_enabled(True)
+        self._uc.ctl_set_exits([])
+        self._map(violation)
+        self.ticker = _ticker.Ticker(
+            _address(uclib.uc_emu_stop),
+            _address(uclib.uc_reg_read),
+            _address(uclib.uc_reg_write),
+            TSC_PER_TICK,
+        )
+        self.error = 0
+        self._raised: BaseException | None = None
+        self._kept: list[object] = []
+        self._hook_all(ports, cpuid)
+        self._context: UcContext = self._uc.context_save()
+        self._saved = self._context.context
+        self.state = State.from_address(
+            ctypes.cast(self._saved, ctypes.c_void_p).value or 0
+        )
+        self._breakpoints: dict[int, _ticker.Breakpoint] = {}
+        self._watches: dict[tuple[int, int, int], int] = {}
+        self._code_hook: int | None = None
+        self._stale = False
+
+    # -- running ----------------------------------------------------------------
+
+    def run(self) -> Event:
+        """Run until an event; ``state`` is then what the processor holds."""
+        ticker = self.ticker
+        ticker.event = 0
+        status = uclib.uc_emu_start(self._uch, self.state.rip, NEVER, 0, 0)
+        uclib.uc_context_save(self._uch, self._saved)
+        if self._raised is not None:
+            error, self._raised = self._raised, None
+            raise error
+        ticker.settle(self.state.rip)
+        if status and not ticker.event:
+            self.error = status
+            return Event.ERROR
+        return Event(ticker.event)
+
+    def put_state(self) -> None:
+        """Load the processor with ``state`` as edited."""
+        self.state.old_exception = -1
+        uclib.uc_context_restore(self._uch, self._saved)
+
+    def interrupt(self) -> None:
+        """Ask a run in another thread to stop at the next block."""
+        self.ticker.interrupt = 1
+
+    def flush_translations(self) -> None:
+        """Drop all translated code; needed after memory with code has changed."""
+        self._uc.ctl_flush_tb()
+
+    def flush_tlb(self) -> None:
+        """Drop all cached translations of addresses."""
+        uclib.uc_ctl(self._uch, k.UC_CTL_TLB_FLUSH | k.UC_CTL_IO_WRITE << 30)
+
+    # -- registers outside ``state`` ---------------------------------------------
+
+    def register(self, number: int) -> Any:
+        """Read a register by Unicorn's number."""
+        return self._uc.reg_read(number)
+
+    def set_register(self, number: int, value: Any) -> None:
+        """Write a register by Unicorn's number and refresh ``state``."""
+        self._uc.reg_write(number, value)
+        uclib.uc_context_save(self._uch, self._saved)
+
+    def io_registers(self) -> tuple[int, int, int, int]:
+        """RAX, RDI, RSI, RDX as they are inside a port access."""
+        uc = self._uc
+        return (
+            uc.reg_read(x.UC_X86_REG_RAX),
+            uc.reg_read(x.UC_X86_REG_RDI),
+            uc.reg_read(x.UC_X86_REG_RSI),
+            uc.reg_read(x.UC_X86_REG_RDX),
+        )
+
+    def set_rax(self, value: int) -> None:
+        """Set RAX from inside a port access."""
+        self._uc.reg_write(x.UC_X86_REG_RAX, value & NEVER)
+
+    def now(self) -> int:
+        """The exact clock, inside a port access or between runs."""
+        if self.ticker.end:
+            return self.ticker.exact(self._uc.reg_read(x.UC_X86_REG_RIP))
+        return self.ticker.clock
+
+    # -- breakpoints --------------------------------------------------------------
+
+    def insert_breakpoint(self, va: int) -> None:
+        """Stop before every execution of the instruction at ``va``."""
+        breakpoint_ = self._breakpoints.get(va)
+        if breakpoint_ is None:
+            breakpoint_ = _ticker.Breakpoint(self.ticker)
+            self._breakpoints[va] = breakpoint_
+            self._hook(
+                k.UC_HOOK_CODE, _ticker.ON_BREAKPOINT, breakpoint_.pointer, va, va
+            )
+            self._stale = True
+        breakpoint_.armed = 1
+
+    def remove_breakpoint(self, va: int) -> None:
+        """Stop there no more.  The hook stays, disarmed: gdb removes and inserts all
+        breakpoints around every stop, and each new hook costs a translation.
+        """
+        if va in self._breakpoints:
+            self._breakpoints[va].armed = 0
+
+    def armed(self, va: int) -> bool:
+        """Whether a breakpoint is inserted at ``va``."""
+        return va in self._breakpoints and bool(self._breakpoints[va].armed)
+
+    def insert_watchpoint(self, kind: int, pa: int, length: int) -> None:
+        """Stop after accesses (``UC_HOOK_MEM_*`` bits) to physical bytes."""
+        key = (kind, pa, length)
+        if key not in self._watches:
+            self._watches[key] = self._hook(
+                kind, _ticker.ON_WATCHED, self.ticker.pointer, pa, pa + length - 1
+            )
+            self._stale = True
+
+    def remove_watchpoint(self, kind: int, pa: int, length: int) -> None:
+        """Undo ``insert_watchpoint`` of the same arguments."""
+        handle = self._watches.pop((kind, pa, length), None)
+        if handle is not None:
+            self._unhook(handle)
+
+    def prepare(self, stepping: bool) -> None:
+        """Set up hooks for the run to come: cheap if nothing has changed."""
+        wanted = stepping or bool(self._watches)
+        if wanted and self._code_hook is None:
+            self._code_hook = self._hook(
+                k.UC_HOOK_CODE, _ticker.ON_CODE, self.ticker.pointer, 1, 0
+            )
+            self._stale = True
+        elif not wanted and self._code_hook is not None:
+            self._unhook(self._code_hook)
+            self._code_hook = None
+        if self._stale:
+            self._uc.ctl_flush_tb()
+            self._stale = False
+
+    # -- wiring -------------------------------------------------------------------
+
+    def _map(self, violation: Violation) -> None:
+        window = self.window
+
+        def read(_uc: Uc, offset: int, size: int, base: int) -> int:
+            violation(base + offset, size, None)
+            return (1 << 8 * size) - 1
+
+        def write(_uc: Uc, offset: int, size: int, value: int, base: int) -> None:
+            violation(base + offset, size, value)
+
+        pointer = window.ram.pointer + window.base
+        self._uc.mem_map_ptr(window.base, window.size, k.UC_PROT_ALL, pointer)
+        for base, end in ((0, window.base), (window.end, _BUS_END)):
+            if base < end:
+                self._uc.mmio_map(base, end - base, read, base, write, base)
+
+    def _hook_all(self, ports: Ports, cpuid: Cpuid) -> None:
+        native = (
+            (k.UC_HOOK_BLOCK, _ticker.ON_BLOCK, 0),
+            (k.UC_HOOK_INTR, _ticker.ON_VECTOR, 0),
+            (k.UC_HOOK_INSN_INVALID, _ticker.ON_INVALID, 0),
+            (k.UC_HOOK_INSN, _ticker.ON_SYSCALL, x.UC_X86_INS_SYSCALL),
+            (k.UC_HOOK_INSN, _ticker.ON_RDTSC, x.UC_X86_INS_RDTSC),
+            (k.UC_HOOK_INSN, _ticker.ON_RDTSCP, x.UC_X86_INS_RDTSCP),
+        )
+        for kind, function, instruction in native:
+            self._hook(kind, function, self.ticker.pointer, 1, 0, instruction)
+        read, write = ports.read, ports.write
+
+        def port_in(_uc: int, port: int, size: int, _data: int) -> int:
+            return int(self._guard(read, port, size) or 0)
+
+        def port_out(_uc: int, port: int, size: int, value: int, _data: int) -> None:
+            self._guard(write, port, size, value)
+
+        for prototype, callback, instruction in (
+            (_IN, port_in, x.UC_X86_INS_IN),
+            (_OUT, port_out, x.UC_X86_INS_OUT),
+            (_CPUID, self._cpuid(cpuid), x.UC_X86_INS_CPUID),
+        ):
+            function = prototype(callback)
+            self._kept.append(function)
+            self._hook(k.UC_HOOK_INSN, _address(function), 0, 1, 0, instruction)
+
+    def _cpuid(self, cpuid: Cpuid) -> Callable[[int, int], int]:
+        registers = (
+            x.UC_X86_REG_RAX,
+            x.UC_X86_REG_RBX,
+            x.UC_X86_REG_RCX,
+            x.UC_X86_REG_RDX,
+        )
+
+        def answer(_uc: int, _data: int) -> int:
+            leaf = self._uc.reg_read(x.UC_X86_REG_EAX)
+            values = self._guard(cpuid, leaf, self._uc.reg_read(x.UC_X86_REG_ECX))
+            for register, value in zip(registers, values or (), strict=False):
+                self._uc.reg_write(register, value)
+            return int(values is not None)
+
+        return answer
+
+    def _guard(self, function: Callable[..., Any], *arguments: int) -> Any:
+        """Call back into Python; what is raised leaves ``run``, not the C frame."""
+        try:
+            return function(*arguments)
+        except BaseException as error:
+            self._raised = error
+            self._uc.emu_stop()
+            return None
+
+    def _hook(
+        self, kind: int, function: int, data: int, begin: int, end: int, extra: int = 0
+    ) -> int:
+        handle = ctypes.c_size_t()
+        status = uclib.uc_hook_add(
+            self._uch,
+            ctypes.byref(handle),
+            ctypes.c_int(kind),
+            ctypes.c_void_p(function),
+            ctypes.c_void_p(data),
+            ctypes.c_uint64(begin),
+            ctypes.c_uint64(end),
+            ctypes.c_int(extra),
+        )
+        if status:
+            raise AssertionError(f"uc_hook_add({kind:#x}) failed: {status}")
+        return handle.value
+
+    def _unhook(self, handle: int) -> None:
+        uclib.uc_hook_del(self._uch, ctypes.c_size_t(handle))
+        self._stale = True
+
+
+def native_cpuid(leaf: int) -> tuple[int, int, int, int]:
+    """What the emulated processor itself answers to CPUID of ``leaf``."""
+    uc = Uc(UC_ARCH_X86, UC_MODE_64)
+    uc.mem_map(_PAGE, _PAGE)
+    uc.mem_write(_PAGE, b"\x0f\xa2")
+    uc.reg_write(x.UC_X86_REG_RAX, leaf)
+    uc.emu_start(_PAGE, _PAGE + 2)
+    a, b, c, d = uc.reg_read_batch(
+        (x.UC_X86_REG_EAX, x.UC_X86_REG_EBX, x.UC_X86_REG_ECX, x.UC_X86_REG_EDX)
+    )
+    return a, b, c, d
+
+

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The page walk of IA-32e paging, done on RAM from outside.
+
+Intel SDM vol. 3, 4.5 "4-Level Paging and 5-Level Paging".  The walk executes nothing,
+fills no TLB and sets no accessed bit; what it cannot reach has a reason in words.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+PRESENT, WRITABLE, USER, ACCESSED, DIRTY, LARGE = 1, 2, 4, 0x20, 0x40, 0x80
+NO_EXECUTE = 1 << 63
+ADDRESS = 0x000F_FFFF_FFFF_F000
+
+CR0_PG = 1 << 31
+CR4_LA57 = 1 << 12
+
+_NAMES = ("PTE", "PMD", "PUD", "P4D", "PGD")
+
+
+class PhysicalMemory(Protocol):
+    """What a walk reads."""
+
+    def word(self, pa: int) -> int:
+        """The aligned 8 bytes at physical address ``pa``."""
+
+    def __contains__(self, pa: int) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Where a virtual address leads.
+
+    Attributes:
+        pa: Physical address of the very byte.
+        left: Bytes from there to the end of the page.
+        flags: PRESENT | WRITABLE | USER | NO_EXECUTE, the AND (NX: OR) of all levels.
+        accessed: Whether every level has its accessed bit set.
+    """
+
+    pa: int
+    left: int
+    flags: int
+    accessed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One step of a walk: the entry read and where it stands."""
+
+    name: str
+    entry_pa: int
+    entry: int
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """Every step to an address, and its end: a page or the reason why there is none."""
+
+    levels: tuple[Level, ...]
+    page: Page | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddressSpace:
+    """Page tables in force.
+
+    Attributes:
+        memory: Physical memory they lie in.
+        cr0: With PG clear, virtual is physical.
+        cr3: Physical address of the top table in bits 12-51.
+        cr4: LA57 selects five levels.
+    """
+
+    memory: PhysicalMemory
+    cr0: int
+    cr3: int
+    cr4: int
+
+    def page(self, va: int) -> Page | None:
+        """Translate ``va``; None where it is not mapped to memory of the window."""
+        return self.walk(va).page
+
+    def walk(self, va: int) -> Walk:
+        """Walk to ``va``, keeping every step."""
+        if not self.cr0 & CR0_PG:
+            return self._end((), va, 0x1000 - (va & 0xFFF), PRESENT | WRITABLE, True)
+        depth = 5 if self.cr4 & CR4_LA57 else 4
+        top = va >> (8 + 9 * depth + 3)
+        if top not in (0, (1 << (64 - (8 + 9 * depth + 3))) - 1):
+            return Walk((), None, f"{va:#x} is not canonical")
+        return self._descend(va, depth)
+
+    def _descend(self, va: int, depth: int) -> Walk:
+        levels: list[Level] = []
+        table, flags, accessed = self.cr3 & ADDRESS, WRITABLE | USER | PRESENT, True
+        for level in reversed(range(depth)):
+            shift = 12 + 9 * level
+            entry_pa = table + (va >> shift & 0x1FF) * 8
+            entry = self.memory.word(entry_pa)
+            name = _NAMES[level]
+            levels.append(Level(name, entry_pa, entry))
+            if entry_pa not in self.memory:
+                reason = f"{name} at {entry_pa:#x} is outside the partition"
+                return Walk(tuple(levels), None, reason)
+            if not entry & PRESENT:
+                return Walk(tuple(levels), None, f"{name} {entry:#x} is not present")
+            flags = (flags & entry & 7) | ((flags | entry) & NO_EXECUTE)
+            accessed = accessed and bool(entry & ACCESSED)
+            if level == 0 or entry & LARGE:
+                offset = va & ((1 << shift) - 1)
+                base = entry & ADDRESS & ~((1 << shift) - 1)
+                left = (1 << shift) - offset
+                return self._end(tuple(levels), base + offset, left, flags, accessed)
+            table = entry & ADDRESS
+        raise AssertionError("a walk ends at its last level")
+
+    def _end(
+        self, levels: tuple[Level, ...], pa: int, left: int, flags: int, accessed: bool
+    ) -> Walk:
+        if pa not in self.memory:
+            return Walk(levels, None, f"{pa:#x} is outside the partition's memory")
+        return Walk(levels, Page(pa, left, flags, accessed), "")

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Proof that the installed Unicorn keeps its state where ``state.LAYOUT`` says.
+
+A probe engine is given a distinct value for every field and made to fault; each field is
+then looked for in the saved context.  Another library fails here, not in a boot.
+"""
+
+import ctypes
+import functools
+
+import unicorn
+from unicorn import UC_ARCH_X86, UC_MODE_64, Uc, UcError
+from unicorn.unicorn_py3.unicorn import UcContext
+from unicorn import unicorn_const as k
+from unicorn import x86_const as x
+
+from nanokernel_vm.cpu.state import CONTEXT_SIZE, State
+from nanokernel_vm.errors import EngineError
+
+_PAGE = 0x1000
+_GPRS = ("RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI")
+_MSRS = {
+    "star": 0xC000_0081,
+    "lstar": 0xC000_0082,
+    "fmask": 0xC000_0084,
+    "kernel_gs_base": 0xC000_0102,
+}
+
+
+@functools.cache
+def prove() -> None:
+    """Check every field once per process; raises EngineError at the first that is not there."""
+    uc = Uc(UC_ARCH_X86, UC_MODE_64)
+    context = uc.context_save()
+    if context.size != CONTEXT_SIZE:
+        _refuse(f"its saved state has {context.size} bytes, not {CONTEXT_SIZE}")
+    state = State.from_address(
+        ctypes.cast(context.context, ctypes.c_void_p).value or 0
+    )
+    _prove_registers(uc, context, state)
+    _prove_fault(uc, context, state)
+
+
+def _refuse(why: str) -> None:
+    raise EngineError(
+        f"unicorn {unicorn.__version__} cannot be driven: {why}; install unicorn==2.1.4"
+    )
+
+
+def _prove_registers(uc: Uc, context: UcContext, state: State) -> None:
+    names = (*_GPRS, *(f"R{n}" for n in range(8, 16)))
+    for index, name in enumerate(names):
+        uc.reg_write(getattr(x, f"UC_X86_REG_{name}"), 0x1111_0000_0000 + index)
+    for index, msr in enumerate(_MSRS.values()):
+        uc.msr_write(msr, 0x40_0100 + index)
+    tables = {"gdt": "GDTR", "idt": "IDTR", "tr": "TR"}
+    for index, name in enumerate(tables.values()):
+        uc.reg_write(getattr(x, f"UC_X86_REG_{name}"), (0, 0x5000 + index, 0x77, 0))
+    controls = {0: 0x11, 2: 0x2222, 3: 0x3000, 4: 0x20}
+    for number, value in controls.items():
+        uc.reg_write(getattr(x, f"UC_X86_REG_CR{number}"), value)
+    uc.reg_write(x.UC_X86_REG_FS_BASE, 0x7777)
+    uc.context_update(context)
+    found = {
+        **{f"regs[{i}]": state.regs[i] - i for i in range(16)},
+        **{n: getattr(state, n) - i for i, n in enumerate(_MSRS)},
+        **{n: getattr(state, n).base - i for i, n in enumerate(tables)},
+        **{f"cr{n}": state.cr[n] for n in controls},
+        "fs.base": state.segs[4].base,
+        "gdt.limit": state.gdt.limit,
+    }
+    expected = {
+        **{f"regs[{i}]": 0x1111_0000_0000 for i in range(16)},
+        **dict.fromkeys(_MSRS, 0x40_0100),
+        **dict.fromkeys(tables, 0x5000),
+        **{f"cr{n}": value for n, value in controls.items()},
+        "fs.base": 0x7777,
+        "gdt.limit": 0x77,
+    }
+    for name, value in expected.items():
+        if found[name] != value:
+            _refuse(f"field {name} holds {found[name]:#x} where {value:#x} was put")
+
+
+def _prove_fault(uc: Uc, context: UcContext, state: State) -> None:
+    """INT 0x55, then #GP(0x78) by a bad segment load, both stopped in their hook."""
+    del uc
+    probe = Uc(UC_ARCH_X86, UC_MODE_64)
+    probe.mem_map(_PAGE, _PAGE)
+    probe.mem_write(_PAGE, bytes.fromhex("cd55 66b87800 8ed8".replace(" ", "")))
+    probe.hook_add(k.UC_HOOK_INTR, lambda engine, _vector, _data: engine.emu_stop())
+    probe.emu_start(_PAGE, 0)
+    probe.context_update(context)
+    if (state.rip, state.is_software) != (_PAGE + 2, 1):
+        _refuse(f"INT left rip {state.rip:#x}, is_software {state.is_software}")
+    state.old_exception = -1
+    probe.context_restore(context)
+    try:
+        probe.emu_start(_PAGE + 2, 0)
+    except UcError as error:
+        _refuse(f"a bad segment load ended with {error}")
+    probe.context_update(context)
+    got = (state.error_code, state.is_software, state.old_exception, state.rip)
+    if got != (0x78, 0, 13, _PAGE + 6):
+        _refuse(f"#GP left error code, kind, vector, rip = {got}")

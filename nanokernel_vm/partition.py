@@ -1,0 +1,335 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A partition: one operating system, its processor, memory, devices and virtual time.
+
+The rules that make a run the same run whoever watches:
+
+* Deadlines are absolute ticks in device state.  They are looked at only when the engine
+  has stopped at an eligible block entry because one was due (or at the end of a quantum,
+  which is such an entry), never at a debugger's stop.
+* An interrupt that finds IF clear is tried again POLL ticks later; that time is state too.
+* Every delivery moves the clock by BUMP, more than the longest instruction, so that the
+  clock alone names a position.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import Protocol
+
+from nanokernel_vm.cpu import state as s
+from nanokernel_vm.cpu.delivery import (
+    BP,
+    GP,
+    PF,
+    Delivery,
+    Gate,
+    TripleFault,
+    address_space,
+    read_virtual,
+    system_call,
+)
+from nanokernel_vm.cpu.engine import NEVER, Engine, Event, Ports, native_cpuid
+from nanokernel_vm.memory import Window
+from nanokernel_vm.nanokernel.log import Delivered, Log, Violation
+
+BUMP = 16
+POLL = 4000
+
+_LOG = logging.getLogger(__name__)
+
+# CPUID.1: what this processor must not promise
+_NO_ECX = 1 << 31 | 1 << 30 | 1 << 24 | 1 << 21  # hypervisor, RDRAND, deadline, x2APIC
+_NO_EDX = 1 << 9  # APIC
+
+
+class Condition(Enum):
+    """Where a partition's life stands."""
+
+    RUNNING = "running"
+    IDLE = "idle"
+    SHUT_DOWN = "shut down"
+    FAILED = "failed"
+
+
+class Outcome(Enum):
+    """Why ``Partition.run`` returned."""
+
+    QUANTUM = "quantum"  # the clock has come to the given time
+    DEAD = "dead"
+    BREAKPOINT = "breakpoint"
+    STEP = "step"
+    WATCH = "watch"
+    PAUSE = "pause"
+    INTERRUPT = "interrupt"
+
+
+_STOPS = {
+    Event.BREAKPOINT: Outcome.BREAKPOINT,
+    Event.STEP: Outcome.STEP,
+    Event.WATCH: Outcome.WATCH,
+    Event.PAUSE: Outcome.PAUSE,
+    Event.INTERRUPT: Outcome.INTERRUPT,
+}
+
+
+class Timed(Protocol):
+    """A device, or the nanokernel's timer, with a deadline in ticks."""
+
+    def deadline(self) -> int | None:
+        """When it wants ``expire``."""
+
+    def expire(self, now: int) -> None:
+        """Its deadline has passed."""
+
+
+class Controller(Protocol):
+    """An interrupt controller."""
+
+    @property
+    def output(self) -> bool:
+        """Whether it interrupts the processor."""
+
+    def acknowledge(self) -> int:
+        """Take the interrupt; its vector."""
+
+
+class Partition:
+    """One operating system on its own engine.
+
+    Args:
+        pid: Number, from 1.
+        name: One word.
+        window: Its memory.
+        ports: Its port space.
+        cpuid: Leaves it sees beside the processor's own: leaf to registers.
+    """
+
+    def __init__(
+        self,
+        pid: int,
+        name: str,
+        window: Window,
+        ports: Ports,
+        cpuid: dict[int, tuple[int, int, int, int]] | None = None,
+    ) -> None:
+        self.pid, self.name, self.window = pid, name, window
+        self.log = Log()
+        self._leaves = self._basic_leaf(bool(cpuid)) | (cpuid or {})
+        self.engine = Engine(window, ports, self._cpuid, self._memory_violation)
+        self.ticker = self.engine.ticker
+        self.condition = Condition.RUNNING
+        self.failure = ""
+        self.controller: Controller | None = None
+        self.timed: Sequence[Timed] = ()
+        self.registered: Callable[[int], Gate | None] | None = None
+        self.syscall: Callable[[], tuple[int, int] | None] = lambda: None
+        self.inputs: deque[tuple[int, Callable[[bytes], None], bytes]] = deque()
+        self.input_log: list[tuple[int, bytes]] = []
+        self._poll: int | None = None
+        self._ending: str | None = None
+        self.restart_wanted = False
+        self._delivery = Delivery(window)
+
+    # -- what the nanokernel and devices ask of it ----------------------------------
+
+    @property
+    def clock(self) -> int:
+        """Virtual time in ticks; exact between runs."""
+        return self.ticker.clock
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can still run."""
+        return self.condition in (Condition.RUNNING, Condition.IDLE)
+
+    def now(self) -> int:
+        """Virtual time in ticks, exact also inside a port access."""
+        return self.engine.now()
+
+    def read_virtual(self, va: int, length: int) -> bytes | None:
+        """Memory at a virtual address with the page tables of the last stop."""
+        cr = self.engine.state
+        return read_virtual(address_space(cr, self.window), self.window, va, length)
+
+    def reschedule(self) -> None:
+        """Look at deadlines and interrupts at the next eligible entry."""
+        self._poll = 0
+        self.ticker.deadline = 0
+
+    def shut_down(self, restart: bool) -> None:
+        """End at the next eligible entry, on the partition's own wish."""
+        self._ending = "restart" if restart else "shut down"
+        self.restart_wanted = restart
+        self.ticker.deadline = 0
+
+    def use_handlers(
+        self,
+        registered: Callable[[int], Gate | None],
+        syscall: Callable[[], tuple[int, int] | None],
+    ) -> None:
+        """Take handlers from the nanokernel's registry, not from an IDT and MSRs."""
+        self._delivery = Delivery(self.window, registered)
+        self.registered, self.syscall = registered, syscall
+
+    def type(self, receive: Callable[[bytes], None], data: bytes) -> None:
+        """Let ``data`` arrive at a device just after the present moment."""
+        time = self.clock + 1
+        self.inputs.append((time, receive, data))
+        self.input_log.append((time, data))
+
+    def fail(self, why: str) -> None:
+        """The partition is dead; the machine goes on."""
+        self.condition, self.failure = Condition.FAILED, why
+        _LOG.warning("[%s] failed: %s", self.name, why)
+
+    # -- running ----------------------------------------------------------------------
+
+    def deadline(self) -> int | None:
+        """The next moment at which something is due, in ticks."""
+        times = [t for t in (device.deadline() for device in self.timed) if t is not None]
+        if self.inputs:
+            times.append(self.inputs[0][0])
+        if self._poll is not None and self.condition is not Condition.IDLE:
+            times.append(self._poll)
+        return min(times, default=None)
+
+    def run(self, until: int) -> Outcome:
+        """Run to the first eligible entry at or past ``until`` ticks, or a stop."""
+        while self.alive:
+            if self.condition is Condition.IDLE:
+                self._idle(until)
+                if self.condition is Condition.IDLE:
+                    return Outcome.QUANTUM
+            due = self.deadline()
+            self.ticker.deadline = until if due is None else min(due, until)
+            event = self.engine.run()
+            if event in _STOPS:
+                return _STOPS[event]
+            if event is Event.DEADLINE:
+                self._service()
+                if self.clock >= until and self.alive:
+                    return Outcome.QUANTUM
+            else:
+                _EVENTS[event](self)
+        return Outcome.DEAD
+
+    def _idle(self, until: int) -> None:
+        """Jump over idle time, at most to ``until``; wake if an interrupt comes."""
+        while self.condition is Condition.IDLE:
+            due = self.deadline()
+            if due is None or due > until:
+                self.ticker.clock = max(self.clock, until)
+                return
+            self.ticker.clock = max(self.clock, due)
+            self._service()
+
+    def _service(self) -> None:
+        """At an eligible entry: let everything due happen, then interrupt."""
+        now = self.clock
+        if self._ending is not None:
+            self.condition = Condition.SHUT_DOWN
+            return
+        while self.inputs and self.inputs[0][0] <= now:
+            _, receive, data = self.inputs.popleft()
+            receive(data)
+        for device in self.timed:
+            due = device.deadline()
+            if due is not None and due <= now:
+                device.expire(now)
+        if self._poll is not None and self._poll <= now:
+            self._poll = None
+        if self._poll is None:
+            self._interrupt(now)
+
+    def _interrupt(self, now: int) -> None:
+        controller = self.controller
+        if controller is None or not controller.output:
+            return
+        if not self.engine.state.rflags & s.IF:
+            self._poll = now + POLL
+            return
+        self.condition = Condition.RUNNING
+        self._deliver(controller.acknowledge())
+
+    def _deliver(self, vector: int, error_code: int = 0, software: bool = False) -> None:
+        cpu, now = self.engine.state, self.clock
+        rip, cpl = cpu.rip, cpu.cpl
+        result = self._delivery.deliver(cpu, vector, error_code, software)
+        if isinstance(result, TripleFault):
+            tried = ", ".join(f"{v:#x}" for v in result.vectors)
+            self.fail(f"triple fault at {rip:#x}: vectors {tried}: {result.why}")
+            return
+        self.log.delivery(Delivered(now, vector, rip, cpl, result.handler, error_code))
+        self._entered()
+
+    def _entered(self) -> None:
+        """A handler is about to run: the clock moves, a step ends before it."""
+        self.engine.put_state()
+        self.ticker.clock += BUMP
+        if self.ticker.steps:
+            self.ticker.steps = 1
+
+    # -- events -------------------------------------------------------------------------
+
+    def _on_vector(self) -> None:
+        cpu, vector = self.engine.state, self.ticker.vector
+        software = bool(cpu.is_software)
+        if software:
+            gate = self._delivery.gate(cpu, vector)
+            if gate is None or gate.dpl < cpu.cpl:
+                cpu.rip -= 1 if vector == BP else 2
+                self._deliver(GP, vector * 8 + 2)
+                return
+        error_code = cpu.error_code & 0xFFFF_FFFF if not software else 0
+        if vector == PF:
+            error_code &= 0x1F
+        self._deliver(vector, error_code, software)
+
+    def _on_syscall(self) -> None:
+        cpu = self.engine.state
+        entry, mask = self.syscall() or (cpu.lstar, cpu.fmask)
+        system_call(cpu, entry, mask)
+        self._entered()
+
+    def _on_halt(self) -> None:
+        if self._ending is not None:
+            self.condition = Condition.SHUT_DOWN
+        elif self.engine.state.rflags & s.IF:
+            self.condition = Condition.IDLE
+            self._service()
+        else:
+            self.condition = Condition.SHUT_DOWN
+            self.failure = f"halted with interrupts off at {self.engine.state.rip:#x}"
+
+    def _on_error(self) -> None:
+        rip = self.engine.state.rip
+        self.fail(f"executed outside all memory at {rip:#x} (engine {self.engine.error})")
+
+    # -- wiring -------------------------------------------------------------------------
+
+    @staticmethod
+    def _basic_leaf(hypervisor: bool) -> dict[int, tuple[int, int, int, int]]:
+        eax, ebx, ecx, edx = native_cpuid(1)
+        ecx = ecx & ~_NO_ECX | (1 << 31 if hypervisor else 0)
+        return {1: (eax, ebx, ecx, edx & ~_NO_EDX)}
+
+    def _cpuid(self, leaf: int, _subleaf: int) -> tuple[int, int, int, int] | None:
+        return self._leaves.get(leaf)
+
+    def _memory_violation(self, addr: int, size: int, value: int | None) -> None:
+        self.violation("memory", addr, size, value)
+
+    def violation(self, space: str, addr: int, size: int, value: int | None) -> None:
+        """Record an access to what is not the partition's."""
+        rip = self.engine.register(41)
+        self.log.violation(Violation(self.now(), space, addr, size, value, rip))
+
+
+_EVENTS: dict[Event, Callable[[Partition], None]] = {
+    Event.VECTOR: Partition._on_vector,
+    Event.SYSCALL: Partition._on_syscall,
+    Event.HALT: Partition._on_halt,
+    Event.ERROR: Partition._on_error,
+}
+assert NEVER > 0
