@@ -5,14 +5,16 @@
 
 #define NK_REVISION 1
 #define NK_CPUID_SIGNATURE_LEAF 0x40000000
+/* eax: revision, ecx: partition, edx: kHz of the time stamp counter */
 #define NK_CPUID_ABI_LEAF 0x40000001
 #define NK_SIGNATURE "NanokernelVM"
 
+#define NK_PORT_COM2 0x2f8
 #define NK_IRQ_LINES 16
 #define NK_IRQ_VECTOR_BASE 0x30
 /* edge: the deadline set by SET_TIMER has passed */
 #define NK_IRQ_TIMER 0
-/* level: the UART at port 0x2f8 */
+/* level: the UART at PORT_COM2 */
 #define NK_IRQ_COM2 3
 
 /* gate word: 0xe: interrupts are off on entry, 0xf: left as they are */

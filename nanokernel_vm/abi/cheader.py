@@ -26,11 +26,13 @@ def header() -> str:
 def _detection() -> Iterator[str]:
     yield _define("REVISION", layout.REVISION)
     yield _define("CPUID_SIGNATURE_LEAF", layout.CPUID_SIGNATURE_LEAF, hexadecimal=True)
+    yield _comment("eax: revision, ecx: partition, edx: kHz of the time stamp counter")
     yield _define("CPUID_ABI_LEAF", layout.CPUID_ABI_LEAF, hexadecimal=True)
     yield f'#define NK_SIGNATURE "{layout.SIGNATURE.decode()}"'
 
 
 def _irqs() -> Iterator[str]:
+    yield _define("PORT_COM2", layout.PORT_COM2, hexadecimal=True)
     yield _define("IRQ_LINES", layout.IRQ_LINES)
     yield _define("IRQ_VECTOR_BASE", layout.IRQ_VECTOR_BASE, hexadecimal=True)
     for line in layout.IrqLine:

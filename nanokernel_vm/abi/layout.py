@@ -14,9 +14,11 @@ REVISION = 1  # counts incompatible changes; a guest refuses any other
 
 PORT_HYPERCALL = 0xE0
 PORT_RETURN = 0xE1  # kept for the return from extended interrupt frames
+PORT_COM2 = 0x2F8  # the guest's only device with ports of its own
 
 CPUID_SIGNATURE_LEAF = 0x4000_0000  # eax: highest leaf, then the signature
-CPUID_ABI_LEAF = 0x4000_0001  # eax: REVISION, ebx: 0, ecx: partition number, edx: 0
+# eax: REVISION, ebx: 0, ecx: partition number, edx: kHz of the time stamp counter
+CPUID_ABI_LEAF = 0x4000_0001
 SIGNATURE = b"NanokernelVM"  # in ebx, ecx, edx
 
 IRQ_LINES = 16
@@ -40,7 +42,7 @@ class IrqLine(Documented):
     """Lines of the nanokernel's interrupt controller that are in use."""
 
     TIMER = 0, "edge: the deadline set by SET_TIMER has passed"
-    COM2 = 3, "level: the UART at port 0x2f8"
+    COM2 = 3, "level: the UART at PORT_COM2"
 
 
 class Error(Documented):

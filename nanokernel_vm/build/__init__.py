@@ -49,7 +49,7 @@ RECIPES: dict[str, Recipe] = {
         (
             f"{_GUEST}/series",
             f"{_GUEST}/*.patch",
-            f"{_GUEST}/kconfig",
+            f"{_GUEST}/kconfig.fragment",
             f"{_GUEST}/include/*.h",
         ),
     ),

@@ -9,8 +9,6 @@ mount -t devtmpfs devtmpfs /dev
 : "${partition:=linux}"
 hostname "$partition"
 export HOME=/root TERM=vt102 PS1="$partition# "
-# Told the size, the shell does not ask the terminal for it at every prompt
-export COLUMNS=80 LINES=24
 cd /root
 
 echo "nanokernel: $partition ready, Linux $(uname -r)"
