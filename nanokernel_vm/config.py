@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The machine's description: one TOML file to frozen values, checked before any start.
+
+Every complaint is a ``ConfigError`` that names the file, the table and the key, and
+says what would do.
+"""
+
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from itertools import combinations
+from pathlib import Path
+
+from nanokernel_vm.build import ARTIFACTS
+from nanokernel_vm.devices.chips import CHIPS, at
+from nanokernel_vm.errors import ConfigError
+from nanokernel_vm.table import Table
+
+ALIGNMENT = 2 << 20  # of a window: Linux moves by large pages
+PHYSICAL_LIMIT = 1 << 32  # the boot protocol's initrd and command line are 32-bit
+PORTS = 0x1_0000
+ISA_LINES = 16
+CASCADE = 2  # the line that the second interrupt controller takes
+COMMAND_LINE_MAX = 2047  # COMMAND_LINE_SIZE of x86 Linux, less the final 0
+
+DEFAULT_EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+EPOCH_YEARS = range(1970, 2100)  # from Unix's first to the last that all clocks hold
+DEFAULT_QUANTUM_MS = 1
+DEFAULT_GDB = "127.0.0.1:1234"
+
+
+class Entry(StrEnum):
+    """How a kernel is entered."""
+
+    LINUX64 = "linux64"  # the 64-bit boot protocol
+
+
+class Interrupts(StrEnum):
+    """How a partition gets its interrupts."""
+
+    HARDWARE = "hardware"  # through its IDT
+    REGISTERED = "registered"  # by the handlers it has registered with the nanokernel
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A built file, by the name after the ``@``: a key of ``build.ARTIFACTS``."""
+
+    name: str
+
+    def __str__(self) -> str:
+        """Write it as the description does."""
+        return f"@{self.name}"
+
+
+Source = Artifact | Path
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceConfig:
+    """One device of a partition.
+
+    Attributes:
+        chip: A key of ``CHIPS``.
+        ports: Its port ranges, in the order of ``CHIPS``.
+        irq: Its interrupt line, 0-15; None if it has none.
+    """
+
+    chip: str
+    ports: tuple[range, ...]
+    irq: int | None
+
+    @property
+    def port(self) -> int:
+        """Its first port."""
+        return self.ports[0].start
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionConfig:
+    """One operating system's share of the machine.
+
+    Attributes:
+        name: One word; the table is ``[partition.NAME]``.
+        pid: Its number, from 1.
+        base: Physical address of its window.
+        size: Bytes of its window.
+        kernel: Image to start.
+        initrd: Initial RAM disk, if any.
+        cmdline: Kernel command line, words with one space between.
+        entry: How the kernel is entered.
+        interrupts: How they are delivered.
+        devices: What it owns.
+    """
+
+    name: str
+    pid: int
+    base: int
+    size: int
+    kernel: Source
+    initrd: Source | None
+    cmdline: str
+    entry: Entry
+    interrupts: Interrupts
+    devices: tuple[DeviceConfig, ...]
+
+    @property
+    def end(self) -> int:
+        """First physical address behind its window."""
+        return self.base + self.size
+
+
+@dataclass(frozen=True, slots=True)
+class MachineConfig:
+    """The whole machine.
+
+    Attributes:
+        partitions: In the order of their pids.
+        epoch: Seconds since 1970, UTC, at which the machine is switched on.
+        quantum_ms: Virtual milliseconds that a partition runs in turn.
+        gdb: Where the debugger's server listens: ``HOST:PORT``, ``unix:PATH``,
+            ``stdio``, or empty for no server.
+    """
+
+    partitions: tuple[PartitionConfig, ...]
+    epoch: int
+    quantum_ms: int
+    gdb: str
+
+    @property
+    def ram_size(self) -> int:
+        """Bytes of RAM, from address 0, that hold every window."""
+        return max(p.end for p in self.partitions)
+
+
+def load(path: Path) -> MachineConfig:
+    """Read a machine's description, and see that the files it names are there.
+
+    Raises:
+        ConfigError: It cannot be read or is wrong.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigError(f"{path}: cannot be read: {why}") from None
+    machine = parse(text, path)
+    for partition in machine.partitions:
+        table = Table(path.name, f"partition.{partition.name}")
+        for key in ("kernel", "initrd"):
+            file = getattr(partition, key)
+            if isinstance(file, Path) and not file.is_file():
+                table.fail(key, f"there is no file {file}")
+    return machine
+
+
+def parse(text: str, source: Path) -> MachineConfig:
+    """Turn a description into values; looks at no file.
+
+    Args:
+        text: TOML.
+        source: Where it is from: names the file in messages, and relative paths start
+            at its folder.
+
+    Raises:
+        ConfigError: It is wrong.
+    """
+    try:
+        root = Table(source.name, "", tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{source.name}: not TOML: {error}") from None
+    root.only("machine", "partition")
+    machine = root.table("machine", required=False)
+    machine.only("epoch", "quantum_ms", "gdb")
+    partitions = _partitions(root.table("partition"), source)
+    return MachineConfig(
+        partitions=tuple(sorted(partitions, key=lambda p: p.pid)),
+        epoch=_epoch(machine),
+        quantum_ms=machine.integer("quantum_ms", DEFAULT_QUANTUM_MS, 1, 1000),
+        gdb=_gdb(machine),
+    )
+
+
+def _epoch(table: Table) -> int:
+    example = "a date and time like 2026-01-01T00:00:00Z"
+    moment: datetime = table.value("epoch", datetime, example, DEFAULT_EPOCH)
+    if moment.tzinfo is None:
+        table.fail("epoch", f"{moment.isoformat()} has no time zone; append Z for UTC")
+    if moment.astimezone(UTC).year not in EPOCH_YEARS:
+        years = f"{EPOCH_YEARS[0]} to {EPOCH_YEARS[-1]}"
+        table.fail("epoch", f"{moment.isoformat()} is not within {years}")
+    return int(moment.timestamp())
+
+
+def _gdb(table: Table) -> str:
+    text = table.text("gdb", DEFAULT_GDB)
+    if not _is_address(text):
+        forms = '"HOST:PORT", "unix:PATH", "stdio" or ""'
+        table.fail("gdb", f"{text!r} is not {forms}")
+    return text
+
+
+def _is_address(text: str) -> bool:
+    if text in ("", "stdio"):
+        return True
+    if text.startswith("unix:"):
+        return text != "unix:"
+    host, _, port = text.rpartition(":")
+    return bool(host) and port.isascii() and port.isdecimal() and int(port) < PORTS
+
+
+# Partitions
+
+
+def _partitions(table: Table, source: Path) -> list[PartitionConfig]:
+    if not table.values:
+        table.fail("", "it is empty; add a table [partition.NAME]")
+    read = [_partition(table.table(name), name, source) for name in table.values]
+    for first, second in combinations(read, 2):
+        _check_windows(table, first, second)
+    _check_devices(table, read)
+    return read
+
+
+def _partition(table: Table, name: str, source: Path) -> PartitionConfig:
+    table.only(
+        *("pid", "base", "size", "kernel", "initrd", "cmdline"),
+        *("entry", "interrupts", "device"),
+    )
+    if not (name.isidentifier() and name.isascii()):
+        table.fail("", f"{name!r} is not one word of letters, digits and _")
+    partition = PartitionConfig(
+        name=name,
+        pid=table.integer("pid", None, 1, 9999),
+        base=_aligned(table, "base", 0),
+        size=_aligned(table, "size", ALIGNMENT),
+        kernel=_source(table, "kernel", source),
+        initrd=_source(table, "initrd", source) if "initrd" in table.values else None,
+        cmdline=_command_line(table),
+        entry=table.choice("entry", Entry.LINUX64),
+        interrupts=table.choice("interrupts", Interrupts.HARDWARE),
+        devices=tuple(_device(row) for row in table.tables("device")),
+    )
+    if partition.end > PHYSICAL_LIMIT:
+        table.fail("size", f"the window ends at {partition.end:#x}, beyond 4 GiB")
+    return partition
+
+
+def _aligned(table: Table, key: str, low: int) -> int:
+    number = table.integer(key, None, low, PHYSICAL_LIMIT)
+    if number % ALIGNMENT:
+        table.fail(key, f"{number:#x} is not a multiple of {ALIGNMENT:#x} (2 MiB)")
+    return number
+
+
+def _source(table: Table, key: str, file: Path) -> Source:
+    text = table.text(key)
+    if not text:
+        table.fail(key, "it is empty; name a file or a built @artifact")
+    if not text.startswith("@"):
+        return file.parent / text
+    if text[1:] not in ARTIFACTS:
+        known = ", ".join(f"@{name}" for name in sorted(ARTIFACTS))
+        table.fail(key, f"nothing is built by the name {text}; there are {known}")
+    return Artifact(text[1:])
+
+
+def _command_line(table: Table) -> str:
+    text = " ".join(table.text("cmdline", "").split())
+    if not (text.isascii() and text.isprintable()):
+        table.fail("cmdline", "it is not printable ASCII")
+    if len(text) > COMMAND_LINE_MAX:
+        table.fail("cmdline", f"{len(text)} bytes, Linux takes {COMMAND_LINE_MAX}")
+    return text
+
+
+def _check_windows(
+    table: Table, first: PartitionConfig, second: PartitionConfig
+) -> None:
+    """See that the number and the window of the second are free."""
+    mine = Table(table.file, f"partition.{second.name}")
+    if first.pid == second.pid:
+        mine.fail("pid", f"{second.pid} is [partition.{first.name}]'s already")
+    if first.base < second.end and second.base < first.end:
+        window = f"[partition.{first.name}] {first.base:#x}-{first.end - 1:#x}"
+        advice = f"move it to {first.end:#x} or above"
+        mine.fail("base", f"{second.base:#x} overlaps {window}; {advice}")
+
+
+# Devices
+
+
+def _device(table: Table) -> DeviceConfig:
+    kind = table.text("chip")
+    if kind not in CHIPS:
+        table.fail("chip", f"{kind!r} is not one of {', '.join(CHIPS)}")
+    chip = CHIPS[kind]
+    if not chip.movable:
+        table.only("chip")
+        return DeviceConfig(kind, chip.ports, chip.irq)
+    table.only("chip", "port", "irq")
+    port = table.integer("port", None, 0, PORTS - max(r.stop for r in chip.ports))
+    irq = table.integer("irq", None, 0, ISA_LINES - 1)
+    if irq == CASCADE:
+        table.fail("irq", f"{irq} is the second interrupt controller's")
+    return DeviceConfig(
+        kind, tuple(at(port + r.start, len(r)) for r in chip.ports), irq
+    )
+
+
+def _check_devices(table: Table, partitions: list[PartitionConfig]) -> None:
+    """See that every chip, port and line belongs to one partition, once."""
+    every = [
+        (Table(table.file, f"partition.{p.name}.device #{i}"), device)
+        for p in partitions
+        for i, device in enumerate(p.devices, 1)
+    ]
+    for (theirs, first), (mine, second) in combinations(every, 2):
+        for key, what in _clashes(first, second):
+            mine.fail(key, f"{what} [{theirs.name}]")
+
+
+def _clashes(first: DeviceConfig, second: DeviceConfig) -> Iterator[tuple[str, str]]:
+    if first.chip == second.chip and not CHIPS[first.chip].movable:
+        yield "chip", f"a machine has one {second.chip!r}, and it is given to"
+    for a in first.ports:
+        for b in second.ports:
+            if a.start < b.stop and b.start < a.stop:
+                ports = f"{b.start:#x}-{b.stop - 1:#x}"
+                yield "port", f"{ports} overlaps {a.start:#x}-{a.stop - 1:#x} of"
+    if first.irq is not None and first.irq == second.irq:
+        yield "irq", f"line {second.irq} is given to"
