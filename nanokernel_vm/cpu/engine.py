@@ -89,7 +89,7 @@ class Engine:
         prove()
         self.window = window
         self._uc = Uc(UC_ARCH_X86, UC_MODE_64)
-        self._uch = self._uc._uch
+        self.handle = self._uc._uch
         self._uc.ctl_exits_enabled(True)
         self._uc.ctl_set_exits([])
         self._map(violation)
@@ -119,8 +119,8 @@ class Engine:
         """Run until an event; ``state`` is then what the processor holds."""
         ticker = self.ticker
         ticker.event = 0
-        status = uclib.uc_emu_start(self._uch, self.state.rip, NEVER, 0, 0)
-        uclib.uc_context_save(self._uch, self._saved)
+        status = uclib.uc_emu_start(self.handle, self.state.rip, NEVER, 0, 0)
+        uclib.uc_context_save(self.handle, self._saved)
         if self._raised is not None:
             error, self._raised = self._raised, None
             raise error
@@ -133,7 +133,7 @@ class Engine:
     def put_state(self) -> None:
         """Load the processor with ``state`` as edited."""
         self.state.old_exception = -1
-        uclib.uc_context_restore(self._uch, self._saved)
+        uclib.uc_context_restore(self.handle, self._saved)
 
     def interrupt(self) -> None:
         """Ask a run in another thread to stop at the next block."""
@@ -145,7 +145,7 @@ class Engine:
 
     def flush_tlb(self) -> None:
         """Drop all cached translations of addresses."""
-        uclib.uc_ctl(self._uch, k.UC_CTL_TLB_FLUSH | k.UC_CTL_IO_WRITE << 30)
+        uclib.uc_ctl(self.handle, k.UC_CTL_TLB_FLUSH | k.UC_CTL_IO_WRITE << 30)
 
     # -- registers outside ``state`` ---------------------------------------------
 
@@ -156,7 +156,7 @@ class Engine:
     def set_register(self, number: int, value: Any) -> None:
         """Write a register by Unicorn's number and refresh ``state``."""
         self._uc.reg_write(number, value)
-        uclib.uc_context_save(self._uch, self._saved)
+        uclib.uc_context_save(self.handle, self._saved)
 
     def io_registers(self) -> tuple[int, int, int, int]:
         """RAX, RDI, RSI, RDX as they are inside a port access."""
@@ -310,7 +310,7 @@ class Engine:
     ) -> int:
         handle = ctypes.c_size_t()
         status = uclib.uc_hook_add(
-            self._uch,
+            self.handle,
             ctypes.byref(handle),
             ctypes.c_int(kind),
             ctypes.c_void_p(function),
@@ -324,7 +324,7 @@ class Engine:
         return handle.value
 
     def _unhook(self, handle: int) -> None:
-        uclib.uc_hook_del(self._uch, ctypes.c_size_t(handle))
+        uclib.uc_hook_del(self.handle, ctypes.c_size_t(handle))
         self._stale = True
 
 

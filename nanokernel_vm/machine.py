@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""All partitions on one RAM, and the scheduler that gives each its turn.
+
+One CPU's time is dealt out in quanta of virtual time, on a fixed grid of each
+partition's own clock: host and guest in turn, an idle one yielding at once.  When all are idle,
+the machine sleeps until the next deadline or, with ``warp``, is there at once.  Nothing
+that a partition sees depends on the time that this takes outside.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from enum import Enum
+
+from nanokernel_vm.board import Board, build_board
+from nanokernel_vm.clock import TICKS_PER_MS, TICKS_PER_SECOND
+from nanokernel_vm.config import MachineConfig
+from nanokernel_vm.memory import Ram
+from nanokernel_vm.partition import Condition, Outcome, Partition
+
+_MAX_DEBT = 0.25  # seconds by which the machine may be late before it gives up catching up
+
+
+class End(Enum):
+    """Why ``Machine.run`` returned without a stop of one partition."""
+
+    INTERRUPTED = "interrupted"
+    REACHED = "reached"
+    STILL = "nothing runs"
+
+
+class Machine:
+    """The emulated PC.
+
+    Args:
+        config: What is on it; its images are loaded at once.
+        warp: Skip idle time instead of sleeping through it.
+    """
+
+    def __init__(self, config: MachineConfig, warp: bool = False) -> None:
+        self.config = config
+        self.ram = Ram(config.ram_size)
+        self.boards: list[Board] = [
+            build_board(p, self.ram, config) for p in config.partitions
+        ]
+        self.partitions = [board.partition for board in self.boards]
+        self.warp = warp
+        self.goal: Callable[[], bool] = lambda: False
+        self.quantum = config.quantum_ms * TICKS_PER_MS
+        self._mail: deque[tuple[Partition, Callable[[bytes], None], bytes]] = deque()
+        self._wake = threading.Event()
+        self._interrupted = False
+        self._turn = 0
+        self._elapsed = 0  # ticks dealt out, by which real time is kept
+        self._anchor: float | None = None
+
+    def board(self, name: str) -> Board | None:
+        """The board of the partition called ``name``."""
+        return next((b for b in self.boards if b.partition.name == name), None)
+
+    # -- from other threads --------------------------------------------------------
+
+    def interrupt(self) -> None:
+        """End ``run`` soon."""
+        self._interrupted = True
+        for partition in self.partitions:
+            partition.engine.interrupt()
+        self._wake.set()
+
+    def type(self, board: Board, data: bytes) -> None:
+        """Type ``data`` at a partition's console."""
+        receive = board.console_input
+        if receive is not None:
+            self._mail.append((board.partition, receive, data))
+            self._wake.set()
+
+    # -- in the machine's thread -----------------------------------------------------
+
+    def arm(self) -> None:
+        """Forget an interrupt that came when nothing ran; call before ``run``."""
+        self._interrupted = False
+        for partition in self.partitions:
+            partition.ticker.interrupt = 0
+
+    def run(self, running: Sequence[Partition]) -> tuple[Partition, Outcome] | End:
+        """Run ``running`` until one stops or dies, the goal is reached, or all are still."""
+        self._anchor = None
+        while True:
+            for partition in self._in_turn(running):
+                self._deliver_mail()
+                if partition.alive:
+                    until = (partition.clock // self.quantum + 1) * self.quantum
+                    outcome = partition.run(until)
+                    if outcome is Outcome.INTERRUPT:
+                        partition.ticker.interrupt = 0
+                        outcome = Outcome.QUANTUM if not self._interrupted else outcome
+                    if outcome is not Outcome.QUANTUM:
+                        return self._stopped(partition, outcome)
+            self._elapsed += self.quantum
+            if self._interrupted:
+                return End.INTERRUPTED
+            if self.goal():
+                return End.REACHED
+            alive = [p for p in running if p.alive]
+            if not alive:
+                return End.STILL
+            if all(p.condition is Condition.IDLE for p in alive):
+                self._sleep(alive)
+
+    def _in_turn(self, running: Sequence[Partition]) -> Sequence[Partition]:
+        """This round's order: a round that a stop cut short is finished first."""
+        late = [p for p in running if p.pid >= self._turn]
+        self._turn = 0
+        return late
+
+    def _stopped(
+        self, partition: Partition, outcome: Outcome
+    ) -> tuple[Partition, Outcome] | End:
+        self._turn = partition.pid
+        if outcome is Outcome.INTERRUPT:
+            self._interrupted = False
+            return End.INTERRUPTED
+        return partition, outcome
+
+    def _deliver_mail(self) -> None:
+        while self._mail:
+            partition, receive, data = self._mail.popleft()
+            partition.type(receive, data)
+
+    def _sleep(self, idle: Sequence[Partition]) -> None:
+        """All are idle: let their clocks go on to the round of the next deadline."""
+        distances = [d - p.clock for p in idle if (d := p.deadline()) is not None]
+        ticks = min(distances, default=None)
+        if not self.warp:
+            ticks = self._wait(ticks)
+        elif ticks is None:
+            ticks = self._wait(None)
+        rounds = max(ticks, 0) // self.quantum
+        self._elapsed += rounds * self.quantum
+        for partition in idle:
+            partition.ticker.clock += rounds * self.quantum
+
+    def _wait(self, ticks: int | None) -> int:
+        """Sleep ``ticks`` of virtual time, or until woken; how long it was, in ticks."""
+        now = time.monotonic()
+        if self._anchor is None or now - self._due() > _MAX_DEBT:
+            self._anchor = now - self._elapsed / TICKS_PER_SECOND
+        self._wake.clear()
+        if self._mail or self._interrupted:
+            return 0
+        timeout = None
+        if ticks is not None:
+            timeout = self._due() + ticks / TICKS_PER_SECOND - now
+            if timeout <= 0:
+                return ticks
+        if not self._wake.wait(timeout) and ticks is not None:
+            return ticks
+        waited = int((time.monotonic() - now) * TICKS_PER_SECOND)
+        return waited if ticks is None else min(waited, ticks)
+
+    def _due(self) -> float:
+        """The real time at which the present moment is due."""
+        return (self._anchor or 0.0) + self._elapsed / TICKS_PER_SECOND
