@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Typed access to a TOML table whose complaints name the file, the table and the key."""
+"""Typed access to a TOML table; complaints name the file, the table and the key."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -69,7 +69,7 @@ class Table:
     def table(self, key: str, *, required: bool = True) -> "Table":
         """Return a table in this one."""
         name = f"{self.name}.{key}" if self.name else key
-        default = None if required else {}
+        default: dict[str, Any] | None = None if required else {}
         noun = f"a table [{name}]"
         return Table(self.file, name, self.value(key, dict, noun, default))
 
