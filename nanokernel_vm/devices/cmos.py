@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from itertools import product
 
 from nanokernel_vm.clock import TICKS_PER_SECOND, Clock
-from nanokernel_vm.devices.bus import Device, reads, writes
+from nanokernel_vm.devices.bus import reads, writes
+from nanokernel_vm.devices.timed import TimedDevice, asleep
 
 INDEX, DATA = 0, 1
 INDEX_MASK = 0x7F  # bit 7 gates the NMI, of which there is none
@@ -45,20 +46,27 @@ DAY_SECONDS = 86_400
 UPDATE_TICKS = TICKS_PER_SECOND * 2228 // 1_000_000
 
 
-class Cmos(Device):
+class Cmos(TimedDevice):
     """Clock and memory behind an index and a data port.
 
     Args:
         irq: Called with the level of the interrupt output whenever it changes.
         clock: Virtual time.
         epoch: Seconds since 1970, UTC, at tick 0.
+        wake: Called when the deadline has become earlier.
     """
 
     SIZE = 2
-    WIRING = ("_irq", "_clock")
+    WIRING = (*TimedDevice.WIRING, "_irq", "_clock")
 
-    def __init__(self, irq: Callable[[bool], None], clock: Clock, epoch: int) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        irq: Callable[[bool], None],
+        clock: Clock,
+        epoch: int,
+        wake: Callable[[], None] = asleep,
+    ) -> None:
+        super().__init__(wake)
         self._irq, self._clock = irq, clock
         self._line = False
         self._index = 0
@@ -68,14 +76,9 @@ class Cmos(Device):
         self._seen = 0  # ticks up to which C's flags have been looked at
         self._flags = 0
         self._alarm: int | None = None  # seconds since tick 0 of the next match
-        self._deadline: int | None = None
         self._plan()
 
     # The board's side
-
-    def deadline(self) -> int | None:
-        """When an enabled interrupt will come, in ticks."""
-        return self._deadline
 
     def expire(self, now: int) -> None:
         """Raise the interrupt that is due."""
@@ -198,7 +201,7 @@ class Cmos(Device):
             self._line = level
             self._irq(level)
         # A line that is up has nothing to wait for
-        self._deadline = None if level else min(self._events(), default=None)
+        self._set_deadline(None if level else min(self._events(), default=None))
 
     def _events(self) -> Iterator[int]:
         enabled, rate = self._memory[B], self._rate()

@@ -246,14 +246,17 @@ class Elcr(Device):
 class PicPair:
     """Two 8259A in cascade: sixteen lines in, one to the CPU.
 
+    Args:
+        intr: Called with the level of INTR whenever it changes.
+
     Attributes:
         master: Lines 0-7, and the CPU's INTR.
         slave: Lines 8-15, on the master's input 2.
         elcr: Edge or level, for both.
     """
 
-    def __init__(self) -> None:
-        self.master = Pic8259(lambda level: None)
+    def __init__(self, intr: Callable[[bool], None] = lambda level: None) -> None:
+        self.master = Pic8259(intr)
         self.slave = Pic8259(lambda level: self.master.set_line(CASCADE, level))
         self.elcr = Elcr(self.master, self.slave)
 

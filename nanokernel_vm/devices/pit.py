@@ -13,7 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from nanokernel_vm.clock import TICKS_PER_SECOND, Clock
-from nanokernel_vm.devices.bus import Device, reads, writes
+from nanokernel_vm.devices.bus import reads, writes
+from nanokernel_vm.devices.timed import TimedDevice, asleep
 
 FREQUENCY = 1_193_182
 
@@ -215,22 +216,27 @@ class Counter:
         return value & 0xFF, value >> 8
 
 
-class Pit8254(Device):
+class Pit8254(TimedDevice):
     """Three counters; the first one interrupts.
 
     Args:
         irq: Called with the level of counter 0's OUT, pulsed low where it ends.
         clock: Virtual time.
+        wake: Called when the deadline has become earlier.
     """
 
     SIZE = 4
-    WIRING = ("_irq", "_clock")
+    WIRING = (*TimedDevice.WIRING, "_irq", "_clock")
 
-    def __init__(self, irq: Callable[[bool], None], clock: Clock) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        irq: Callable[[bool], None],
+        clock: Clock,
+        wake: Callable[[], None] = asleep,
+    ) -> None:
+        super().__init__(wake)
         self._irq, self._clock = irq, clock
         self._counters = (Counter(), Counter(), Counter(gate=False))
-        self._deadline: int | None = None
 
     # The board's side
 
@@ -241,10 +247,6 @@ class Pit8254(Device):
     def out(self) -> bool:
         """Return the level of counter 2's OUT."""
         return self._counters[2].out(self._cycle())
-
-    def deadline(self) -> int | None:
-        """When counter 0 will raise its interrupt, in ticks."""
-        return self._deadline
 
     def expire(self, now: int) -> None:
         """Raise the interrupt that is due; those missed since are one with it."""
@@ -257,7 +259,7 @@ class Pit8254(Device):
 
     def _expect_rise(self, cycle: int) -> None:
         rise = self._counters[0].next_rise(cycle)
-        self._deadline = None if rise is None else ticks_at(rise)
+        self._set_deadline(None if rise is None else ticks_at(rise))
 
     def _cycle(self) -> int:
         return cycles(self._clock.now())

@@ -14,7 +14,8 @@ The far end is a cable with CTS, DSR and DCD on, which heeds RTS and a full FIFO
 from collections.abc import Callable
 
 from nanokernel_vm.clock import TICKS_PER_SECOND, Clock
-from nanokernel_vm.devices.bus import Device, reads, writes
+from nanokernel_vm.devices.bus import reads, writes
+from nanokernel_vm.devices.timed import TimedDevice, asleep
 
 RBR = THR = DLL = 0  # receive, transmit; divisor, low byte
 IER = DLM = 1  # interrupt enable; divisor, high byte
@@ -49,25 +50,27 @@ BAUD_BASE = 115_200  # with divisor 1
 TIMEOUT_CHARACTERS = 4
 
 
-class Uart16550(Device):
+class Uart16550(TimedDevice):
     """A serial port with a program at one end and a host at the other.
 
     Args:
         transmit: Called with each byte that the program sends.
         irq: Called with the new level whenever the interrupt line changes.
         clock: Virtual time.
+        wake: Called when the deadline has become earlier.
     """
 
     SIZE = 8
-    WIRING = ("_transmit", "_irq", "_clock")
+    WIRING = (*TimedDevice.WIRING, "_transmit", "_irq", "_clock")
 
     def __init__(
         self,
         transmit: Callable[[int], None],
         irq: Callable[[bool], None],
         clock: Clock,
+        wake: Callable[[], None] = asleep,
     ) -> None:
-        super().__init__()
+        super().__init__(wake)
         self._transmit, self._irq, self._clock = transmit, irq, clock
         self._line = False  # level of the interrupt output
         self._wire = bytearray()  # not yet received
@@ -87,14 +90,6 @@ class Uart16550(Device):
         """Put ``data`` on the wire towards the program."""
         self._wire.extend(data)
         self._update()
-
-    def deadline(self) -> int | None:
-        """When a character arrives or waits for too long, in ticks."""
-        if self._arrival is None:
-            return self._timeout
-        if self._timeout is None:
-            return self._arrival
-        return min(self._arrival, self._timeout)
 
     def expire(self, now: int) -> None:
         """Let what is due by ``now`` happen."""
@@ -133,12 +128,14 @@ class Uart16550(Device):
         self._timeout = self._clock.now() + wait if needed else None
 
     def _update(self) -> None:
-        """Bring the wire and the interrupt line in step with the registers."""
+        """Bring the wire, the deadline and the interrupt in step with the registers."""
         ready = self._wire and self._mcr & MCR_RTS and not self._loop
         if not ready or len(self._received) >= self._capacity:
             self._arrival = None
         elif self._arrival is None:
             self._arrival = self._clock.now() + self._character_ticks()
+        due = [t for t in (self._arrival, self._timeout) if t is not None]
+        self._set_deadline(min(due, default=None))
         # On a PC, OUT2 enables the line's driver; loopback takes OUT2 off the pin
         driven = self._mcr & (MCR_OUT2 | MCR_LOOP) == MCR_OUT2
         level = bool(driven and self._cause() != IIR_NONE)
