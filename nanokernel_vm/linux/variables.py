@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""C types of variables that people and tools ask for by name.
+
+BTF types per-CPU variables only, the symbol table none.  What a kernel does not have,
+be it the variable or the type, is passed over.
+"""
+
+import re
+
+from nanokernel_vm.linux.btf import Btf, Kind, Type
+
+# In the C of the kernel's own declarations; [] takes its count from the symbol's size.
+TABLE = {
+    # tasks, as in init/init_task.c, kernel/fork.c, kernel/pid.c, kernel/sched
+    "init_task": "struct task_struct",
+    "init_mm": "struct mm_struct",
+    "init_fs": "struct fs_struct",
+    "init_files": "struct files_struct",
+    "init_cred": "struct cred",
+    "init_nsproxy": "struct nsproxy",
+    "init_pid_ns": "struct pid_namespace",
+    "init_user_ns": "struct user_namespace",
+    "init_uts_ns": "struct uts_namespace",
+    "init_css_set": "struct css_set",
+    "init_thread_union": "union thread_union",
+    "nr_threads": "int",
+    "max_threads": "int",
+    "total_forks": "unsigned long",
+    "tasklist_lock": "rwlock_t",
+    "root_task_group": "struct task_group",
+    "sysctl_sched_latency": "unsigned int",
+    # time
+    "jiffies": "volatile unsigned long",
+    "jiffies_64": "u64",
+    "xtime_lock": "seqcount_t",
+    "tick_do_timer_cpu": "int",
+    "tsc_khz": "unsigned int",
+    "loops_per_jiffy": "unsigned long",
+    "preset_lpj": "unsigned long",
+    # boot, identity, state
+    "linux_banner": "const char []",
+    "boot_command_line": "char []",
+    "saved_command_line": "char *",
+    "boot_params": "struct boot_params",
+    "boot_cpu_data": "struct cpuinfo_x86",
+    "system_state": "enum system_states",
+    "tainted_mask": "unsigned long",
+    "panic_cpu": "atomic_t",
+    "panic_timeout": "int",
+    "panic_on_oops": "int",
+    "oops_in_progress": "int",
+    "crash_kexec_post_notifiers": "_Bool",
+    "vmcoreinfo_data": "unsigned char *",
+    "vmcoreinfo_size": "size_t",
+    "vmcoreinfo_note": "u32 *",
+    "__per_cpu_offset": "unsigned long []",
+    "nr_cpu_ids": "unsigned int",
+    "__cpu_possible_mask": "struct cpumask",
+    "__cpu_online_mask": "struct cpumask",
+    "__cpu_present_mask": "struct cpumask",
+    "__cpu_active_mask": "struct cpumask",
+    # the log
+    "prb": "struct printk_ringbuffer *",
+    "printk_rb_static": "struct printk_ringbuffer",
+    "log_buf": "char *",
+    "log_buf_len": "u32",
+    "console_drivers": "struct console *",
+    "console_printk": "int []",
+    "console_suspended": "int",
+    # interrupts
+    "irq_desc_tree": "struct radix_tree_root",
+    "nr_irqs": "int",
+    "idt_table": "gate_desc []",
+    "irq_err_count": "atomic_t",
+    "softirq_vec": "struct softirq_action []",
+    "sys_call_table": "void * []",
+    # memory
+    "swapper_pg_dir": "pgd_t *",
+    "init_top_pgt": "pgd_t []",
+    "page_offset_base": "unsigned long",
+    "vmalloc_base": "unsigned long",
+    "vmemmap_base": "unsigned long",
+    "phys_base": "unsigned long",
+    "max_pfn": "unsigned long",
+    "max_low_pfn": "unsigned long",
+    "high_memory": "void *",
+    "mem_section": "struct mem_section **",
+    "contig_page_data": "struct pglist_data",
+    "node_data": "struct pglist_data * []",
+    "vm_stat": "atomic_long_t []",
+    "vm_zone_stat": "atomic_long_t []",
+    "vm_node_stat": "atomic_long_t []",
+    "_totalram_pages": "atomic_long_t",
+    "vmap_area_list": "struct list_head",
+    "vmap_area_root": "struct rb_root",
+    "slab_caches": "struct list_head",
+    "mem_map": "struct page *",
+    # modules, files, devices, network
+    "modules": "struct list_head",
+    "modprobe_path": "char []",
+    "core_pattern": "char []",
+    "super_blocks": "struct list_head",
+    "file_systems": "struct file_system_type *",
+    "chrdevs": "struct char_device_struct * []",
+    "block_class": "struct class",
+    "iomem_resource": "struct resource",
+    "ioport_resource": "struct resource",
+    "pci_root_buses": "struct list_head",
+    "net_namespace_list": "struct list_head",
+    "init_net": "struct net",
+    "cgrp_dfl_root": "struct cgroup_root",
+    "cgroup_roots": "struct list_head",
+    "workqueues": "struct list_head",
+    "bdev_cache": "struct kmem_cache *",
+    "panic_notifier_list": "struct atomic_notifier_head",
+    "sysrq_key_table": "const struct sysrq_key_op * []",
+}
+
+_PREFIXES = {"struct": Kind.STRUCT, "union": Kind.UNION, "enum": Kind.ENUM}
+# What C calls the types that BTF has by their full DWARF names.
+_SPELLING = {
+    "unsigned long": "long unsigned int",
+    "long": "long int",
+}
+_DECLARATOR = re.compile(r"\s*(\*|\[\])")
+
+
+def find_type(btf: Btf, text: str, size: int) -> int | None:
+    """Return the number of a C type, adding pointers and arrays as needed.
+
+    Args:
+        text: A type of ``TABLE``.
+        size: Bytes that the variable has, which tell the count of an array.
+
+    Returns:
+        None if ``btf`` has no such type.
+    """
+    match = _DECLARATOR.search(text)
+    base, rest = (text[: match.start()], text[match.start() :]) if match else (text, "")
+    number = _find_base(btf, base)
+    for declarator in _DECLARATOR.findall(rest):
+        if number is None:
+            return None
+        if declarator == "*":
+            number = btf.add(Type(Kind.PTR, 0, False, number))
+        else:
+            number = _add_array(btf, number, size)
+    return number
+
+
+def _find_base(btf: Btf, text: str) -> int | None:
+    qualifier, _, rest = text.partition(" ")
+    if qualifier in ("const", "volatile"):
+        number = _find_base(btf, rest)
+        kind = Kind.CONST if qualifier == "const" else Kind.VOLATILE
+        return number and btf.add(Type(kind, 0, False, number))
+    if prefix := _PREFIXES.get(qualifier):
+        return btf.find(prefix, rest)
+    name = _SPELLING.get(text, text)
+    return btf.find(Kind.INT, name) or btf.find(Kind.TYPEDEF, name)
+
+
+def _add_array(btf: Btf, element: int, size: int) -> int | None:
+    index = btf.find(Kind.INT, "int")
+    width = btf.size(element)
+    if not index or not width:
+        return None
+    return btf.add(Type(Kind.ARRAY, 0, False, 0, ((element, index, size // width),)))
