@@ -40,6 +40,11 @@ _GUEST = "guest_patches"
 
 RECIPES: dict[str, Recipe] = {
     "host": Recipe(f"{__name__}.host", (f"{_HERE}/host.py",)),
+    "host-symbols": Recipe(
+        f"{__name__}.host_symbols",
+        (f"{_HERE}/host_symbols.py", "nanokernel_vm/linux/*.py"),
+        ("debian-cloud",),
+    ),
     "initrd": Recipe(
         f"{__name__}.initrd",
         (f"{_HERE}/initrd.py", f"{_HERE}/cpio.py", f"{_HERE}/init.sh"),
@@ -60,6 +65,7 @@ ARTIFACTS: dict[str, tuple[str, str]] = {
     "debian-cloud": ("host", "vmlinux"),
     "debian-cloud-bzimage": ("host", "bzImage"),
     "debian-cloud-config": ("host", "config"),
+    "debian-cloud-symbols": ("host-symbols", "vmlinux.debug"),
     "initrd": ("initrd", "initrd.cpio"),
     "guest": ("guest", "vmlinux"),
     "guest-bzimage": ("guest", "bzImage"),

@@ -109,7 +109,7 @@ class Engine:
             ctypes.cast(self._saved, ctypes.c_void_p).value or 0
         )
         self._breakpoints: dict[int, _ticker.Breakpoint] = {}
-        self._watches: dict[tuple[int, int, int], int] = {}
+        self._watches: dict[tuple[bool, bool, int, int], int] = {}
         self._code_hook: int | None = None
         self._stale = False
 
@@ -203,18 +203,21 @@ class Engine:
         """Whether a breakpoint is inserted at ``va``."""
         return va in self._breakpoints and bool(self._breakpoints[va].armed)
 
-    def insert_watchpoint(self, kind: int, pa: int, length: int) -> None:
-        """Stop after accesses (``UC_HOOK_MEM_*`` bits) to physical bytes."""
-        key = (kind, pa, length)
+    def insert_watchpoint(self, read: bool, write: bool, pa: int, length: int) -> None:
+        """Stop after reads, writes or both of ``length`` physical bytes."""
+        key = (read, write, pa, length)
         if key not in self._watches:
+            kind = (k.UC_HOOK_MEM_READ if read else 0) | (
+                k.UC_HOOK_MEM_WRITE if write else 0
+            )
             self._watches[key] = self._hook(
                 kind, _ticker.ON_WATCHED, self.ticker.pointer, pa, pa + length - 1
             )
             self._stale = True
 
-    def remove_watchpoint(self, kind: int, pa: int, length: int) -> None:
+    def remove_watchpoint(self, read: bool, write: bool, pa: int, length: int) -> None:
         """Undo ``insert_watchpoint`` of the same arguments."""
-        handle = self._watches.pop((kind, pa, length), None)
+        handle = self._watches.pop((read, write, pa, length), None)
         if handle is not None:
             self._unhook(handle)
 
