@@ -87,26 +87,23 @@ def _leaves(pid: int) -> dict[int, tuple[int, int, int, int]]:
 
 
 class _Ports:
-    """The port space: devices behind a bus, and the nanokernel's own port.
-
-    An access that may change a deadline makes the partition look at them again.
-    """
+    """The port space: devices behind a bus, and the nanokernel's own port."""
 
     def __init__(self) -> None:
         self.bus = PortBus(self._unclaimed)
         self.guest: Guest | None = None
         self._partition: Partition | None = None
-        self._rescheduling: set[int] = set()
+        self._controllers: set[int] = set()
 
     def connect(self, partition: Partition) -> None:
         """Say whose ports these are."""
         self._partition = partition
 
-    def map(self, base: int, device: Device, timed: bool = False) -> None:
-        """Give ``device`` its ports; ``timed``: what it is told may change deadlines."""
+    def map(self, base: int, device: Device, controller: bool = False) -> None:
+        """Give ``device`` its ports; ``controller``: telling it may let interrupts in."""
         self.bus.map(base, device)
-        if timed:
-            self._rescheduling.update(range(base, base + device.SIZE))
+        if controller:
+            self._controllers.update(range(base, base + device.SIZE))
 
     def read(self, port: int, size: int) -> int:
         """IN."""
@@ -122,7 +119,7 @@ class _Ports:
             engine.set_rax(self.guest.call(*engine.io_registers()))
             return
         self.bus.write(port, size, value)
-        if port in self._rescheduling:
+        if port in self._controllers and partition.interrupted:
             partition.reschedule()
 
     def _unclaimed(self, port: int, size: int, value: int | None) -> None:
@@ -171,12 +168,14 @@ class _Wiring:
         pics = self._pics = PicPair()
         self._partition.controller = pics
         for base, chip in ((0x20, pics.master), (0xA0, pics.slave), (0x4D0, pics.elcr)):
-            self._ports.map(base, chip, timed=True)
+            self._ports.map(base, chip, controller=True)
         return []
 
     def pit(self, device: DeviceConfig) -> list[Timed]:
-        pit = self._pit = Pit8254(self.line(device.irq or 0), self._partition)
-        self._ports.map(device.port, pit, timed=True)
+        pit = self._pit = Pit8254(
+            self.line(device.irq or 0), self._partition, self._partition.wake
+        )
+        self._ports.map(device.port, pit)
         return [pit]
 
     def portb(self, device: DeviceConfig) -> list[Timed]:
@@ -188,15 +187,23 @@ class _Wiring:
         return []
 
     def cmos(self, device: DeviceConfig) -> list[Timed]:
-        cmos = Cmos(self.line(device.irq or 8), self._partition, self._epoch)
-        self._ports.map(device.port, cmos, timed=True)
+        cmos = Cmos(
+            self.line(device.irq or 8),
+            self._partition,
+            self._epoch,
+            self._partition.wake,
+        )
+        self._ports.map(device.port, cmos)
         return [cmos]
 
     def uart(self, device: DeviceConfig) -> list[Timed]:
         uart = Uart16550(
-            self._board.console.transmit, self.line(device.irq or 0), self._partition
+            self._board.console.transmit,
+            self.line(device.irq or 0),
+            self._partition,
+            self._partition.wake,
         )
-        self._ports.map(device.port, uart, timed=True)
+        self._ports.map(device.port, uart)
         if self._board.console_input is None:
             self._board.console_input = uart.receive
         return [uart]

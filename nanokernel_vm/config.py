@@ -27,7 +27,7 @@ COMMAND_LINE_MAX = 2047  # COMMAND_LINE_SIZE of x86 Linux, less the final 0
 
 DEFAULT_EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 EPOCH_YEARS = range(1970, 2100)  # from Unix's first to the last that all clocks hold
-DEFAULT_QUANTUM_MS = 1
+DEFAULT_QUANTUM_MS = 4
 DEFAULT_GDB = "127.0.0.1:1234"
 
 

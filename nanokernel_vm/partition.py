@@ -145,12 +145,21 @@ class Partition:
 
     def now(self) -> int:
         """Virtual time in ticks, exact also inside a port access."""
-        return self.engine.now()
+        return self.ticker.now()
 
     def read_virtual(self, va: int, length: int) -> bytes | None:
         """Memory at a virtual address with the page tables of the last stop."""
         cr = self.engine.state
         return read_virtual(address_space(cr, self.window), self.window, va, length)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether an interrupt waits for the processor."""
+        return self.controller is not None and self.controller.output
+
+    def wake(self) -> None:
+        """Look at deadlines at the next eligible entry: one has come closer."""
+        self.ticker.deadline = 0
 
     def reschedule(self) -> None:
         """Look at deadlines and interrupts at the next eligible entry."""

@@ -58,6 +58,7 @@ typedef struct {
 	uint32_t event;
 	uint32_t tsc_per_tick;
 	volatile uint32_t interrupt;
+	void *uc;
 	int (*stop)(void *uc);
 	int (*reg_read)(void *uc, int reg, void *value);
 	int (*reg_write)(void *uc, int reg, const void *value);
@@ -226,14 +227,25 @@ static PyObject *ticker_exact(Ticker *t, PyObject *argument)
 	return PyLong_FromUnsignedLongLong(exact(t, rip));
 }
 
+static PyObject *ticker_now(Ticker *t, PyObject *unused)
+{
+	uint64_t rip = 0;
+
+	(void)unused;
+	if (t->end)
+		t->reg_read(t->uc, REG_RIP, &rip);
+	return PyLong_FromUnsignedLongLong(exact(t, rip));
+}
+
 static int ticker_init(Ticker *t, PyObject *args, PyObject *kwargs)
 {
-	unsigned long long emu_stop, reg_read, reg_write;
+	unsigned long long uc, emu_stop, reg_read, reg_write;
 
 	(void)kwargs;
-	if (!PyArg_ParseTuple(args, "KKKI", &emu_stop, &reg_read, &reg_write,
+	if (!PyArg_ParseTuple(args, "KKKKI", &uc, &emu_stop, &reg_read, &reg_write,
 			      &t->tsc_per_tick))
 		return -1;
+	t->uc = (void *)(uintptr_t)uc;
 	t->stop = (void *)(uintptr_t)emu_stop;
 	t->reg_read = (void *)(uintptr_t)reg_read;
 	t->reg_write = (void *)(uintptr_t)reg_write;
@@ -282,6 +294,8 @@ static PyMethodDef ticker_methods[] = {
 	  "Give back what the current block did not execute, rip being the next." },
 	{ "exact", (PyCFunction)ticker_exact, METH_O,
 	  "The clock before the instruction at rip of the current block." },
+	{ "now", (PyCFunction)ticker_now, METH_NOARGS,
+	  "The exact clock, between runs or inside a callback of the instruction." },
 	{ NULL },
 };
 

@@ -25,6 +25,7 @@ CONTRIBUTORY = frozenset((0, TS, NP, STACK, GP))
 
 _GATE_TYPES = (14, 15)
 _TSS_RSP0, _TSS_IST1 = 4, 36
+_WORD = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +149,7 @@ class Delivery:
             cpu.regs[s.RSP],
             cpu.segs[s.SS].selector,
         ]
-        rsp = (rsp & ~0xF) - 8 * len(frame)
+        rsp = (rsp & ~0xF) - 8 * len(frame) & _WORD
         self._push(cpu, rsp, frame)
         enter_code_segment(cpu, gate.selector & ~3 | cpl, code >> 32, cpl)
         cpu.regs[s.RSP] = rsp
@@ -183,13 +184,16 @@ class Delivery:
 
     def _push(self, cpu: State, rsp: int, frame: list[int]) -> None:
         space = address_space(cpu, self._window)
-        for index, word in enumerate(frame):
-            va = rsp + 8 * index & 0xFFFF_FFFF_FFFF_FFFF
-            page = space.page(va)
+        data = struct.pack(f"<{len(frame)}Q", *frame)
+        while data:
+            page = space.page(rsp)
             if page is None or not page.flags & WRITABLE:
-                cpu.cr[2] = va
-                raise _Undeliverable(PF, 2 | (page is not None), f"no stack at {va:#x}")
-            self._window.write(page.pa, (word & (1 << 64) - 1).to_bytes(8, "little"))
+                cpu.cr[2] = rsp
+                raise _Undeliverable(
+                    PF, 2 | (page is not None), f"no stack at {rsp:#x}"
+                )
+            self._window.write(page.pa, data[: page.left])
+            rsp, data = rsp + page.left & _WORD, data[page.left :]
 
     def _read(self, cpu: State, va: int, length: int) -> bytes | None:
         return read_virtual(address_space(cpu, self._window), self._window, va, length)

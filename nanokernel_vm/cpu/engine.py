@@ -20,6 +20,7 @@ from nanokernel_vm.cpu.proof import prove
 from nanokernel_vm.cpu.state import State
 from nanokernel_vm.memory import Window
 
+CPU_MODEL = x.UC_CPU_X86_HASWELL
 TSC_PER_TICK = 5  # 2 GHz: a tick is 2.5 ns
 NEVER = (1 << 64) - 1
 _BUS_END = 1 << 46  # addresses that a page table entry may name and a bus answers
@@ -88,12 +89,13 @@ class Engine:
     ) -> None:
         prove()
         self.window = window
-        self._uc = Uc(UC_ARCH_X86, UC_MODE_64)
+        self._uc = _open()
         self.handle = self._uc._uch
         self._uc.ctl_exits_enabled(True)
         self._uc.ctl_set_exits([])
         self._map(violation)
         self.ticker = _ticker.Ticker(
+            self.handle.value or 0,
             _address(uclib.uc_emu_stop),
             _address(uclib.uc_reg_read),
             _address(uclib.uc_reg_write),
@@ -171,12 +173,6 @@ class Engine:
     def set_rax(self, value: int) -> None:
         """Set RAX from inside a port access."""
         self._uc.reg_write(x.UC_X86_REG_RAX, value & NEVER)
-
-    def now(self) -> int:
-        """The exact clock, inside a port access or between runs."""
-        if self.ticker.end:
-            return self.ticker.exact(self._uc.reg_read(x.UC_X86_REG_RIP))
-        return self.ticker.clock
 
     # -- breakpoints --------------------------------------------------------------
 
@@ -331,9 +327,15 @@ class Engine:
         self._stale = True
 
 
+def _open() -> Uc:
+    uc = Uc(UC_ARCH_X86, UC_MODE_64)
+    uc.ctl_set_cpu_model(CPU_MODEL)
+    return uc
+
+
 def native_cpuid(leaf: int) -> tuple[int, int, int, int]:
     """What the emulated processor itself answers to CPUID of ``leaf``."""
-    uc = Uc(UC_ARCH_X86, UC_MODE_64)
+    uc = _open()
     uc.mem_map(_PAGE, _PAGE)
     uc.mem_write(_PAGE, b"\x0f\xa2")
     uc.reg_write(x.UC_X86_REG_RAX, leaf)

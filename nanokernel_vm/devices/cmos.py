@@ -11,7 +11,7 @@ The flags in register C follow from the time too: each remembers when it was rea
 """
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import product
 
 from nanokernel_vm.clock import TICKS_PER_SECOND, Clock
@@ -42,6 +42,10 @@ DONT_CARE = 0xC0  # an alarm byte from here on matches always
 
 CRYSTAL = 32_768
 DAY_SECONDS = 86_400
+# Four digits of the year, of which Python counts from 1, then it starts again
+_FIRST = datetime(1, 1, 1, tzinfo=UTC)
+_FIRST_SECOND = int(_FIRST.timestamp())
+_SPAN = (datetime(9999, 12, 31, tzinfo=UTC) - _FIRST).days * DAY_SECONDS + DAY_SECONDS
 # With this crystal an update takes 1984 us and is announced 244 us before
 UPDATE_TICKS = TICKS_PER_SECOND * 2228 // 1_000_000
 
@@ -97,7 +101,7 @@ class Cmos(TimedDevice):
 
     def _fields(self) -> dict[int, int]:
         """Return the time registers as the program sees them."""
-        now = datetime.fromtimestamp(self._seconds() % 2**37, UTC)
+        now = _FIRST + timedelta(seconds=(self._seconds() - _FIRST_SECOND) % _SPAN)
         fields = {
             SECOND: now.second,
             MINUTE: now.minute,

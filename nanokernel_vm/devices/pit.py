@@ -2,8 +2,9 @@
 """The 8254 interval timer: three counters on a 1,193,182 Hz clock.
 
 Reference: Intel 82C54 datasheet (231244-006), "Mode definitions" and "Read/Write
-operations".  All modes, both gates, latches, read-back and BCD are done; the odd counts
-of mode 3 are read as if counted by two from the even number above.
+operations".  All modes, gates, latches, read-back and BCD are done, with two liberties:
+modes 1 and 5 start with their gate, not a cycle after it, and an odd count of mode 3
+reads as if both its halves were equal.
 
 A counter does not count.  It remembers at which cycle of its clock it was loaded, and
 what it shows at any later time follows from that, in integers, without drift.
@@ -176,7 +177,7 @@ class Counter:
             self.held = self.elapsed(cycle)
         self.gate = gate
         if rises and self.mode in (1, 5):
-            self._start(cycle + 1)
+            self._start(cycle)
         elif rises and self.origin is not None:
             held = 0 if self.periodic else self.held or 0
             self.origin, self.held = cycle + 1 - held, None

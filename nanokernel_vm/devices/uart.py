@@ -181,7 +181,8 @@ class Uart16550(TimedDevice):
         else:
             self._transmit(value)
         self._empty_pending = True
-        self._update()
+        if self._ier or self._loop:  # printk's polling needs no more
+            self._update()
 
     @reads(IER)
     def _read_ier(self) -> int:
@@ -247,10 +248,11 @@ class Uart16550(TimedDevice):
     @reads(LSR)
     def _read_lsr(self) -> int:
         ready = LSR_READY if self._received else 0
-        overrun = LSR_OVERRUN if self._overrun else 0
+        if not self._overrun:
+            return LSR_EMPTY | ready
         self._overrun = False
         self._update()
-        return LSR_EMPTY | ready | overrun
+        return LSR_EMPTY | ready | LSR_OVERRUN
 
     @reads(MSR)
     def _read_msr(self) -> int:

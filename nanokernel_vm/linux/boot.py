@@ -22,7 +22,13 @@ from nanokernel_vm.errors import LoadError
 from nanokernel_vm.linux.image import LoadedKernel, load_kernel
 from nanokernel_vm.memory import PAGE_SIZE, Window
 
-_GDT, _TABLES, _PARAMS, _CMDLINE, _SETUP_DATA = 0x1000, 0x2000, 0x10000, 0x11000, 0x12000
+_GDT, _TABLES, _PARAMS, _CMDLINE, _SETUP_DATA = (
+    0x1000,
+    0x2000,
+    0x10000,
+    0x11000,
+    0x12000,
+)
 _CMDLINE_SIZE = 2048
 _LEGACY_END, _HIGH = 0x9_F000, 0x10_0000
 
@@ -123,7 +129,9 @@ def _write_tables(window: Window) -> None:
         top + PAGE_SIZE,
         struct.pack("<4Q", *(directories + n * PAGE_SIZE | 3 for n in range(4))),
     )
-    window.write(directories, struct.pack("<2048Q", *(n << 21 | 0x83 for n in range(2048))))
+    window.write(
+        directories, struct.pack("<2048Q", *(n << 21 | 0x83 for n in range(2048)))
+    )
     window.write(window.base + _GDT, struct.pack("<4Q", 0, 0, _CODE, _DATA))
 
 
@@ -143,6 +151,4 @@ def _enter(cpu: State, window: Window, entry: int) -> None:
         segment.selector = _BOOT_CS if code else _BOOT_DS
         segment.base, segment.limit = 0, 0xFFFF_FFFF
         segment.flags = (_CODE if code else _DATA) >> 32 & 0xF0_FF00
-    cpu.hflags = (
-        s.HF_PE | s.HF_LMA | s.HF_CS64 | s.HF_CS32 | s.HF_SS32 | s.HF_MP
-    )
+    cpu.hflags = s.HF_PE | s.HF_LMA | s.HF_CS64 | s.HF_CS32 | s.HF_SS32 | s.HF_MP

@@ -40,7 +40,6 @@ _GENERAL = tuple(register for register in _PT_REGS if register is not None)
 
 _PLAIN = {
     Reg.SP: RSP, Reg.BP: RBP, Reg.DX: RDX, Reg.DI: RDI, Reg.R10: R10, Reg.R13: R13,
-    Reg.RAX: RAX,
 }  # fmt: skip
 
 _ADVANCE, _OFFSET = 0x40, 0x80
@@ -51,6 +50,7 @@ _OP_DEREF, _OP_CONSTS, _OP_PLUS, _OP_BREG = 0x06, 0x11, 0x22, 0x70
 
 _WORD = 8
 _PADDING = 16
+_SIGNAL = (Kind.REGS, Kind.REGS_PARTIAL)
 _END_OF_REGS = {Kind.CALL: 0, Kind.REGS: 21 * _WORD, Kind.REGS_PARTIAL: 5 * _WORD}
 
 USER_SPACE = range(0x1000, 0x7FFFFFFFF000)
@@ -59,6 +59,7 @@ Row = tuple[int, Rule | None]
 """An address and the rule from there on; None: leave it to the debugger."""
 
 _Span = tuple[int, int, Rule | None]
+_LAST: tuple[tuple[bool, Kind | None], list[_Span]] = ((False, None), [])
 
 
 class DebugFrame:
@@ -79,10 +80,15 @@ class DebugFrame:
     def add_rows(self, rows: Iterable[Row]) -> None:
         """Add FDEs for ascending rows; the last row only says where the others end."""
         spans = ((addr, end, rule) for (addr, rule), (end, _) in pairwise(rows))
-        for (known, kind), group in groupby(spans, _span_kind):
+        groups = [(key, list(group)) for key, group in groupby(spans, _span_kind)]
+        for ((known, kind), span), ((more, _), _) in pairwise((*groups, _LAST)):
             if known:
-                span = list(group)
-                self._add_fde(kind, span[0][0], span[-1][1], self._instructions(span))
+                end = span[-1][1]
+                if kind in _SIGNAL and not more:
+                    # A call that does not return may be the last instruction, and
+                    # the return address is looked up as it is.
+                    end += 1
+                self._add_fde(kind, span[0][0], end, self._instructions(span))
 
     def add_end(self, addrs: range) -> None:
         """Add an FDE that ends every backtrace that reaches ``addrs``."""
@@ -132,7 +138,7 @@ def _entry(body: bytes) -> bytes:
 
 
 def _cie(kind: Kind | None) -> bytes:
-    augmentation = b"zS" if kind in (Kind.REGS, Kind.REGS_PARTIAL) else b"z"
+    augmentation = b"zS" if kind in _SIGNAL else b"z"
     # Version, augmentation, code and data alignment, return register, no data.
     head = b"\x03" + augmentation + b"\0" + uleb(1) + sleb(-_WORD) + bytes((RIP, 0))
     return _entry(pack("<I", 0xFFFFFFFF) + head + _initial(kind))

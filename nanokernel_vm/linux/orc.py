@@ -23,7 +23,7 @@ _ENTRY = Struct("<hhH")
 
 
 class Reg(IntEnum):
-    """What an offset is counted from; RAX is ours, ORC cannot name it."""
+    """What an offset is counted from."""
 
     UNDEFINED = 0
     PREV_SP = 1
@@ -35,7 +35,6 @@ class Reg(IntEnum):
     R13 = 7
     BP_INDIRECT = 8
     SP_INDIRECT = 9
-    RAX = 16
 
 
 class Kind(IntEnum):
@@ -86,7 +85,7 @@ def decode_rule(raw: bytes) -> Rule:
 
 
 def read_table(image: ElfImage) -> list[tuple[int, Rule]]:
-    """Return (address, rule) pairs in ascending order, with error_entry's gap closed.
+    """Return (address, rule) pairs in ascending order, with the entry code's corrected.
 
     Raises:
         LoadError: There are no ORC tables, or not in v6.1's format.
@@ -105,31 +104,66 @@ def read_table(image: ElfImage) -> list[tuple[int, Rule]]:
             strict=False,
         )
     ]
-    return _close_gaps(table, image)
+    return _corrected(table, image)
 
 
 _MOV_RAX_RSP = bytes.fromhex("48 89 c4")
 
 
-def _close_gaps(
+def _corrected(
     table: list[tuple[int, Rule]], image: ElfImage
 ) -> list[tuple[int, Rule]]:
-    """Add the one instruction per exception stub that ORC describes wrongly.
+    """Correct the entry code, backwards because each row depends on the next one.
 
-    ``call error_entry; mov %rax,%rsp``: error_entry has copied pt_regs to the task's
-    stack and returned its address in rax, while ORC claims the stub's own frame
-    until the mov is done.
+    * ``call error_entry; mov %rax,%rsp``: when error_entry has returned, pt_regs is
+      complete at rsp (rax may be a copy on another stack), but ORC has the CPU's words
+      there until the mov is done.  Once rsp is known to be right, this holds for
+      sync_regs, too, which returns there in error_entry's stead.
+    * error_entry and paranoid_entry begin as called functions, and later are frames
+      of the exception itself.  Their callers' return address has another rule than the
+      call, and a debugger takes it for exact; let them be the latter from the start.
     """
-    fixed: list[tuple[int, Rule]] = []
-    last = None
-    for addr, rule in table:
+    corrected: list[tuple[int, Rule]] = []
+    following = _NOTHING
+    for addr, rule in reversed(table):
         if (
-            last is Kind.REGS_PARTIAL
-            and rule.kind is Kind.REGS
-            and rule.sp_reg is Reg.SP
-            and image.read(addr - 3, 3) == _MOV_RAX_RSP
+            following.kind is not Kind.CALL
+            and rule.sp_reg is following.sp_reg is Reg.SP
         ):
-            fixed.append((addr - 3, replace(rule, sp_reg=Reg.RAX)))
-        fixed.append((addr, rule))
-        last = rule.kind
-    return fixed
+            if _returns_regs(rule, following) and (
+                image.read(corrected[-1][0] - 3, 3) == _MOV_RAX_RSP
+            ):
+                corrected.append((corrected[-1][0] - 3, following))
+            elif _becomes_exception(rule, following):
+                rule = _as_exception(rule)
+        corrected.append((addr, rule))
+        following = rule
+    corrected.reverse()
+    return corrected
+
+
+_NOTHING = Rule(Kind.CALL, Reg.UNDEFINED, 0, Reg.UNDEFINED, 0, False)
+
+
+def _returns_regs(rule: Rule, following: Rule) -> bool:
+    return (rule.kind, following.kind) == (Kind.REGS_PARTIAL, Kind.REGS)
+
+
+def _becomes_exception(rule: Rule, following: Rule) -> bool:
+    """Tell entry functions from functions that happen to lie before an entry.
+
+    The stack goes on as it was, or by a push; 16 is a function's first instruction.
+    """
+    return (
+        (rule.kind, following.kind) == (Kind.CALL, Kind.REGS_PARTIAL)
+        and following.sp_offset - rule.sp_offset in (8, 16)
+        and following.sp_offset > 16
+    )
+
+
+def _as_exception(called: Rule) -> Rule:
+    """Turn the rule of a called entry function into that of its caller's frame.
+
+    Between its return address and what the CPU pushed lies the error code.
+    """
+    return replace(called, kind=Kind.REGS_PARTIAL, sp_offset=called.sp_offset + 8)
