@@ -15,6 +15,7 @@ from itertools import groupby
 
 CORE = "org.gnu.gdb.i386.core"
 SSE = "org.gnu.gdb.i386.sse"
+LINUX = "org.gnu.gdb.i386.linux"
 SEGMENTS = "org.gnu.gdb.i386.segments"
 SYSTEM = "org.nanokernel.amd64.system"
 
@@ -49,6 +50,7 @@ _ROWS: tuple[tuple[str, str, int, str, str], ...] = (
     (CORE, "float", 32, "int", "fctrl fstat ftag fiseg fioff foseg fooff fop"),
     (SSE, "", 128, "vec128", " ".join(f"xmm{n}" for n in range(16))),
     (SSE, "vector", 32, "i386_mxcsr", "mxcsr"),
+    (LINUX, "system", 64, "int", "orig_rax"),
     (SEGMENTS, "", 64, "int", "fs_base gs_base"),
     (SYSTEM, "", 64, "int64", "k_gs_base"),
     (SYSTEM, "", 64, "cr0_flags", "cr0"),
@@ -126,6 +128,9 @@ REGISTERS = tuple(_lay_out())
 BY_NAME = {register.name: register for register in REGISTERS}
 SIZE = sum(register.size for register in REGISTERS)
 """Bytes in a whole ``g`` reply."""
+
+GENERAL_SIZE = BY_NAME["k_gs_base"].offset
+"""Bytes of it that every gdb expects, described or not; the rest is read by ``p``."""
 
 PC = BY_NAME["rip"].number
 

@@ -77,6 +77,8 @@ class Registers:
             for name, get in _SYSTEM.items()
         ]
         struct.pack_into("<I", self._buffer, _BY_NAME["part"].offset, part)
+        # no system call to restart: gdb sets it when it moves the pc
+        struct.pack_into("<q", self._buffer, _BY_NAME["orig_rax"].offset, -1)
 
     def read_all(self) -> bytes:
         """All registers, in the order and size of the target description."""
@@ -124,7 +126,7 @@ class Registers:
         elif name in _WRITABLE:
             engine.set_register(_BATCH[name], value)
             return
-        else:
+        elif name != "orig_rax":
             raise TargetError(Errno.EPERM, f"${name} cannot be set from outside")
         engine.put_state()
 
