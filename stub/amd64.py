@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The registers of an x86-64 CPU as gdb numbers, names and types them.
 
-One table; ``g`` offsets, register numbers and target.xml all follow from it.
-It begins with exactly the registers and the order of gdb's own default amd64
+One table; offsets, register numbers and target.xml all follow from it.  It
+begins with exactly the registers and the order of gdb's own default amd64
 description (gdb/features/i386/64bit-*.xml), so that an inferior for which gdb
-never read ours is still shown rightly; what Linux' debuggers want to see of
-the system comes behind.
+never read ours is still shown rightly; what a kernel's debugger wants to see
+of the system comes behind.
 """
 
 from collections.abc import Iterator
@@ -51,11 +51,11 @@ _ROWS: tuple[tuple[str, str, int, str, str], ...] = (
     (SSE, "", 128, "vec128", " ".join(f"xmm{n}" for n in range(16))),
     (SSE, "vector", 32, "i386_mxcsr", "mxcsr"),
     (LINUX, "system", 64, "int", "orig_rax"),
-    (SEGMENTS, "", 64, "int", "fs_base gs_base"),
+    (SEGMENTS, "general", 64, "int", "fs_base gs_base"),
     (SYSTEM, "", 64, "int64", "k_gs_base"),
     (SYSTEM, "", 64, "cr0_flags", "cr0"),
     (SYSTEM, "", 64, "int64", "cr2"),
-    (SYSTEM, "", 64, "cr3_fields", "cr3"),
+    (SYSTEM, "", 64, "int64", "cr3"),
     (SYSTEM, "", 64, "cr4_flags", "cr4"),
     (SYSTEM, "", 64, "int64", "cr8"),
     (SYSTEM, "", 64, "efer_flags", "efer"),
@@ -73,7 +73,7 @@ _FLAGS: dict[str, dict[str, tuple[int, str]]] = {
     CORE: {
         "i386_eflags": (
             4,
-            "0 CF, 2 PF, 4 AF, 6 ZF, 7 SF, 8 TF, 9 IF, 10 DF, 11 OF, 12-13 IOPL,"
+            "0 CF, 2 PF, 4 AF, 6 ZF, 7 SF, 8 TF, 9 IF, 10 DF, 11 OF,"
             " 14 NT, 16 RF, 17 VM, 18 AC, 19 VIF, 20 VIP, 21 ID",
         )
     },
@@ -89,7 +89,6 @@ _FLAGS: dict[str, dict[str, tuple[int, str]]] = {
             8,
             "0 PE, 1 MP, 2 EM, 3 TS, 4 ET, 5 NE, 16 WP, 18 AM, 29 NW, 30 CD, 31 PG",
         ),
-        "cr3_fields": (8, "0-11 PCID, 12-63 PDBR"),
         "cr4_flags": (
             8,
             "0 VME, 1 PVI, 2 TSD, 3 DE, 4 PSE, 5 PAE, 6 MCE, 7 PGE, 8 PCE, 9 OSFXSR,"
@@ -127,7 +126,14 @@ def _lay_out() -> Iterator[Register]:
 REGISTERS = tuple(_lay_out())
 BY_NAME = {register.name: register for register in REGISTERS}
 SIZE = sum(register.size for register in REGISTERS)
-"""Bytes in a whole ``g`` reply."""
+"""Bytes of all registers."""
+
+G_SIZE = BY_NAME["fs_base"].offset
+"""Bytes of a ``g`` reply: no more than gdb's default description has.
+
+gdb 13 reads target.xml for its first inferior only, and refuses a longer reply
+for the others.  A shorter one it accepts, asking for the rest by ``p``.
+"""
 
 GENERAL_SIZE = BY_NAME["k_gs_base"].offset
 """Bytes of it that every gdb expects, described or not; the rest is read by ``p``."""
@@ -156,15 +162,13 @@ def _feature(name: str, members: tuple[Register, ...]) -> str:
 
 def _flags(name: str, declaration: tuple[int, str]) -> str:
     size, fields = declaration
-    rows = "".join(_field(row.strip(" ")) for row in fields.split(","))
+    rows = "".join(_field(row) for row in fields.split(","))
     return f'<flags id="{name}" size="{size}">{rows}</flags>'
 
 
 def _field(row: str) -> str:
-    place, _, name = row.partition(" ")
-    start, _, end = place.partition("-")
-    type_ = ' type="uint64"' if end else ""
-    return f'<field name="{name}" start="{start}" end="{end or start}"{type_}/>'
+    place, name = row.split()
+    return f'<field name="{name}" start="{place}" end="{place}"/>'
 
 
 def _register(register: Register) -> str:

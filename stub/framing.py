@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Bytes to events and payloads to bytes: ``$payload#checksum`` (gdb manual, "Overview").
+"""Bytes to events and payloads to bytes: ``$payload#checksum`` (manual, "Overview").
 
 No sockets and no meaning of packets here.  How the stream is cut into pieces
 never changes the events, and memory stays bounded whatever a peer sends.

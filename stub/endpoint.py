@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Where a server listens: ``HOST:PORT``, ``:PORT``, ``unix:PATH`` or ``stdio``.
+
+``str`` of an endpoint is what one types behind gdb's ``target remote``.
+"""
+
+import re
+from dataclasses import dataclass
+
+from stub.errors import EndpointError
+
+LOOPBACK = "127.0.0.1"
+
+_TCP = re.compile(
+    r"(?:\[(?P<v6>[0-9a-fA-F:.%\w]+)\]|(?P<host>[^:\[\]/]*)):(?P<port>\d+)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tcp:
+    """A TCP port; 0 lets the system choose."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """Write an IPv6 address in brackets."""
+        return (
+            f"[{self.host}]:{self.port}"
+            if ":" in self.host
+            else f"{self.host}:{self.port}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Unix:
+    """A Unix socket."""
+
+    path: str
+
+    def __str__(self) -> str:
+        """Return the path."""
+        return self.path
+
+
+@dataclass(frozen=True, slots=True)
+class Stdio:
+    """Standard input and output, for ``target remote | COMMAND``."""
+
+    def __str__(self) -> str:
+        """Return the word that ``parse_endpoint`` takes."""
+        return "stdio"
+
+
+Endpoint = Tcp | Unix | Stdio
+
+
+def parse_endpoint(text: str) -> Endpoint:
+    """Read an endpoint as a user writes it; no host means this one only."""
+    if text == "stdio":
+        return Stdio()
+    if text.startswith("unix:") and len(text) > len("unix:"):
+        return Unix(text.removeprefix("unix:"))
+    match = _TCP.fullmatch(text)
+    if match is None or int(match["port"]) > 0xFFFF:
+        raise EndpointError(f"{text!r} is not HOST:PORT, :PORT, unix:PATH or stdio")
+    return Tcp(match["v6"] or match["host"] or LOOPBACK, int(match["port"]))
