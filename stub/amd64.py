@@ -128,15 +128,12 @@ BY_NAME = {register.name: register for register in REGISTERS}
 SIZE = sum(register.size for register in REGISTERS)
 """Bytes of all registers."""
 
-G_SIZE = BY_NAME["fs_base"].offset
-"""Bytes of a ``g`` reply: no more than gdb's default description has.
+GENERAL_SIZE = BY_NAME["k_gs_base"].offset
+"""Bytes of a ``g`` reply: what gdb's default description has for Linux, no more.
 
 gdb 13 reads target.xml for its first inferior only, and refuses a longer reply
 for the others.  A shorter one it accepts, asking for the rest by ``p``.
 """
-
-GENERAL_SIZE = BY_NAME["k_gs_base"].offset
-"""Bytes of it that every gdb expects, described or not; the rest is read by ``p``."""
 
 PC = BY_NAME["rip"].number
 

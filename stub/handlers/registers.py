@@ -5,7 +5,6 @@ Bytes pass through as they are: their meaning is the target description's.
 """
 
 from stub import amd64
-from stub import amd64
 from stub.dispatch import packet
 from stub.session import Session
 from stub.target import Inferior
