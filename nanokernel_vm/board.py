@@ -8,7 +8,13 @@ from pathlib import Path
 from nanokernel_vm import build
 from nanokernel_vm.abi import layout as abi
 from nanokernel_vm.clock import TICKS_PER_SECOND
-from nanokernel_vm.config import Artifact, DeviceConfig, MachineConfig, PartitionConfig, Source
+from nanokernel_vm.config import (
+    Artifact,
+    DeviceConfig,
+    MachineConfig,
+    PartitionConfig,
+    Source,
+)
 from nanokernel_vm.console import Console
 from nanokernel_vm.cpu.engine import TSC_PER_TICK
 from nanokernel_vm.devices.absent import I8042, Floating, Pci, PortA, Post
@@ -100,7 +106,7 @@ class _Ports:
         self._partition = partition
 
     def map(self, base: int, device: Device, controller: bool = False) -> None:
-        """Give ``device`` its ports; ``controller``: telling it may let interrupts in."""
+        """Give ``device`` its ports; telling a ``controller`` may let interrupts in."""
         self.bus.map(base, device)
         if controller:
             self._controllers.update(range(base, base + device.SIZE))
@@ -181,9 +187,7 @@ class _Wiring:
     def portb(self, device: DeviceConfig) -> list[Timed]:
         pit = self._pit
         if pit is not None:
-            self._ports.map(
-                device.port, PortB(pit.set_gate, pit.out, self._partition)
-            )
+            self._ports.map(device.port, PortB(pit.set_gate, pit.out, self._partition))
         return []
 
     def cmos(self, device: DeviceConfig) -> list[Timed]:
@@ -231,5 +235,5 @@ class _Wiring:
 
 _CHIPS: dict[str, Callable[[_Wiring, DeviceConfig], list[Timed]]] = {
     name: getattr(_Wiring, name)
-    for name in "pic pit portb cmos uart i8042 pci post reset".split()
+    for name in ["pic", "pit", "portb", "cmos", "uart", "i8042", "pci", "post", "reset"]
 }

@@ -25,7 +25,6 @@ from stub.stops import (
     AtBreakpoint,
     AtWatchpoint,
     Exited,
-    Killed,
     Signal,
     Stopped,
     StopReason,
@@ -135,7 +134,7 @@ class PartitionInferior:
         partition.engine.flush_translations()
 
     def insert_breakpoint(self, kind: BreakpointKind, addr: int, length: int) -> None:
-        """Insert a breakpoint at a virtual address, or a watchpoint on the memory there."""
+        """Insert a breakpoint at a virtual address, or a watch on the memory there."""
         if kind not in _WATCHES:
             self._breakpoints.add((kind, addr))
             self.partition.engine.insert_breakpoint(addr)
@@ -194,9 +193,9 @@ class PartitionInferior:
 
     def _watch_reason(self) -> StopReason:
         ticker = self.partition.ticker
-        for (kind, addr, length), ranges in self._watchpoints.items():
+        for (kind, addr, _), ranges in self._watchpoints.items():
             if any(pa <= ticker.address < pa + size for pa, size in ranges) or any(
-                ticker.address <= pa < ticker.address + 8 for pa, size in ranges
+                ticker.address <= pa < ticker.address + 8 for pa, _ in ranges
             ):
                 return AtWatchpoint(
                     self._thread, Signal.TRAP, self._expedited(), _WATCHES[kind], addr
@@ -262,13 +261,16 @@ class DebugMachine:
         """Every partition, by pid."""
         return self._inferiors
 
-    # -- a client holds the machine ---------------------------------------------------
+    # -- a client holds the machine ------------------------------------------
 
     def attach(self) -> StopReason:
         """Stop the free run; the reason is the last stop, or none in particular."""
         self._stop_free_run()
         self._detached.clear()
-        if isinstance(self._last, Stopped) and self._by_pid[self._last.thread.pid].alive:
+        if (
+            isinstance(self._last, Stopped)
+            and self._by_pid[self._last.thread.pid].alive
+        ):
             inferior = self._by_pid[self._last.thread.pid]
         else:
             inferior = next((i for i in self._inferiors if i.alive), self._inferiors[0])
@@ -280,7 +282,10 @@ class DebugMachine:
         for inferior in gone:
             inferior.remove_all()
             self._detached.add(inferior.pid)
-        if pid is None or not {i.pid for i in self._inferiors if i.alive} - self._detached:
+        if (
+            pid is None
+            or not {i.pid for i in self._inferiors if i.alive} - self._detached
+        ):
             self.run_freely()
 
     def kill(self, pid: int) -> None:
@@ -346,11 +351,16 @@ class DebugMachine:
             if outcome is Outcome.QUANTUM:
                 return None
             start, end = action.until or (0, 0)
-            if outcome is not Outcome.STEP or not start <= partition.engine.state.rip < end:
+            if (
+                outcome is not Outcome.STEP
+                or not start <= partition.engine.state.rip < end
+            ):
                 return inferior.reason(outcome)
         return inferior.stopped()
 
-    def _run(self, running: Sequence[Partition], first: PartitionInferior) -> StopReason:
+    def _run(
+        self, running: Sequence[Partition], first: PartitionInferior
+    ) -> StopReason:
         """In the machine's thread: until something that gdb must know of."""
         running = list(running)
         while True:
@@ -369,7 +379,7 @@ class DebugMachine:
             self._last = self._by_partition[partition].reason(outcome)
             return self._last
 
-    # -- nobody holds it -----------------------------------------------------------------
+    # -- nobody holds it -----------------------------------------------------
 
     def run_freely(self) -> None:
         """Let every partition run until somebody attaches."""
@@ -402,10 +412,8 @@ class DebugMachine:
         self._stop_free_run()
         self._worker.shutdown()
 
-    # -- monitor -------------------------------------------------------------------------
+    # -- monitor -------------------------------------------------------------
 
     def monitor(self, pid: int, line: str) -> str:
         """Run one ``monitor`` command."""
         return self._monitor.run(self._by_pid[pid].partition, line)
-
-

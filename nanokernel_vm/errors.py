@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Errors of the machine that a user can cause, each with a message that says what to do.
+"""Errors of the machine that a user can cause; each message says what to do.
 
 * MachineError
     * ConfigError: machine.toml is wrong (file, table and key named)

@@ -2,9 +2,9 @@
 """All partitions on one RAM, and the scheduler that gives each its turn.
 
 One CPU's time is dealt out in quanta of virtual time, on a fixed grid of each
-partition's own clock: host and guest in turn, an idle one yielding at once.  When all are idle,
-the machine sleeps until the next deadline or, with ``warp``, is there at once.  Nothing
-that a partition sees depends on the time that this takes outside.
+partition's own clock: host and guest in turn, an idle one yielding at once.  When all
+are idle, the machine sleeps until the next deadline or, with ``warp``, is there at
+once.  Nothing that a partition sees depends on the time that this takes outside.
 """
 
 import threading
@@ -19,7 +19,9 @@ from nanokernel_vm.config import MachineConfig
 from nanokernel_vm.memory import Ram
 from nanokernel_vm.partition import Condition, Outcome, Partition
 
-_MAX_DEBT = 0.25  # seconds by which the machine may be late before it gives up catching up
+_MAX_DEBT = (
+    0.25  # seconds by which the machine may be late before it gives up catching up
+)
 
 
 class End(Enum):
@@ -59,7 +61,7 @@ class Machine:
         """The board of the partition called ``name``."""
         return next((b for b in self.boards if b.partition.name == name), None)
 
-    # -- from other threads --------------------------------------------------------
+    # -- from other threads --------------------------------------------------
 
     def interrupt(self) -> None:
         """End ``run`` soon."""
@@ -75,7 +77,7 @@ class Machine:
             self._mail.append((board.partition, receive, data))
             self._wake.set()
 
-    # -- in the machine's thread -----------------------------------------------------
+    # -- in the machine's thread ---------------------------------------------
 
     def arm(self) -> None:
         """Forget an interrupt that came when nothing ran; call before ``run``."""
@@ -84,7 +86,7 @@ class Machine:
             partition.ticker.interrupt = 0
 
     def run(self, running: Sequence[Partition]) -> tuple[Partition, Outcome] | End:
-        """Run ``running`` until one stops or dies, the goal is reached, or all are still."""
+        """Run ``running`` until one stops or dies, or the goal is reached."""
         self._anchor = None
         while True:
             for partition in self._in_turn(running):
@@ -142,7 +144,7 @@ class Machine:
             partition.ticker.clock += rounds * self.quantum
 
     def _wait(self, ticks: int | None) -> int:
-        """Sleep ``ticks`` of virtual time, or until woken; how long it was, in ticks."""
+        """Sleep ``ticks`` of virtual time or until woken; how long it was, in ticks."""
         now = time.monotonic()
         if self._anchor is None or now - self._due() > _MAX_DEBT:
             self._anchor = now - self._elapsed / TICKS_PER_SECOND

@@ -98,13 +98,14 @@ def _irqlog(
 ) -> Iterable[str]:
     words = list(arguments)
     count = 20
-    if words and words[-1].isdecimal() and len(words) == 2:
-        count = int(words.pop())
-    elif words and words[0].isdecimal():
+    if (words and words[-1].isdecimal() and len(words) == 2) or (
+        words and words[0].isdecimal()
+    ):
         count = int(words.pop())
     partition = monitor.partition(words[0]) if words else current
     log = partition.log
-    yield f"{partition.name}: {log.delivered} delivered, the last {min(count, len(log.deliveries))}:"
+    shown = min(count, len(log.deliveries))
+    yield f"{partition.name}: {log.delivered} delivered, the last {shown}:"
     for row in list(log.deliveries)[-count:] if count else []:
         yield (
             f"{_at(row.time)} s  vector {row.vector:#04x}  error {row.error_code:#x}  "
@@ -143,7 +144,9 @@ def _xp(_: Monitor, current: Partition, arguments: Sequence[str]) -> Iterable[st
         yield f"{address + offset:#012x}  {row.hex(' '):47}  {text}"
 
 
-def _translate(_: Monitor, current: Partition, arguments: Sequence[str]) -> Iterable[str]:
+def _translate(
+    _: Monitor, current: Partition, arguments: Sequence[str]
+) -> Iterable[str]:
     address = _one(arguments, "a virtual address") & (1 << 64) - 1
     walk = address_space(current.engine.state, current.window).walk(address)
     for level in walk.levels:
@@ -159,7 +162,8 @@ def _translate(_: Monitor, current: Partition, arguments: Sequence[str]) -> Iter
             "-" if flags >> 63 else "x",
         )
     )
-    yield f"{address:#x} is physical {walk.page.pa:#x} ({rights}), {walk.page.left:#x} bytes left"
+    pa, left = walk.page.pa, walk.page.left
+    yield f"{address:#x} is physical {pa:#x} ({rights}), {left:#x} bytes left"
 
 
 def _info(monitor: Monitor, current: Partition, _: Sequence[str]) -> Iterable[str]:

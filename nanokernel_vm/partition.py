@@ -4,9 +4,9 @@
 The rules that make a run the same run whoever watches:
 
 * Deadlines are absolute ticks in device state.  They are looked at only when the engine
-  has stopped at an eligible block entry because one was due (or at the end of a quantum,
-  which is such an entry), never at a debugger's stop.
-* An interrupt that finds IF clear is tried again POLL ticks later; that time is state too.
+  has stopped at an eligible block entry because one was due (or at the end of a
+  quantum, which is such an entry), never at a debugger's stop.
+* An interrupt that finds IF clear is tried again POLL ticks later: state as well.
 * Every delivery moves the clock by BUMP, more than the longest instruction, so that the
   clock alone names a position.
 """
@@ -131,7 +131,7 @@ class Partition:
         self.restart_wanted = False
         self._delivery = Delivery(window)
 
-    # -- what the nanokernel and devices ask of it ----------------------------------
+    # -- what the nanokernel and devices ask of it ---------------------------
 
     @property
     def clock(self) -> int:
@@ -192,11 +192,13 @@ class Partition:
         self.condition, self.failure = Condition.FAILED, why
         _LOG.warning("[%s] failed: %s", self.name, why)
 
-    # -- running ----------------------------------------------------------------------
+    # -- running -------------------------------------------------------------
 
     def deadline(self) -> int | None:
         """The next moment at which something is due, in ticks."""
-        times = [t for t in (device.deadline() for device in self.timed) if t is not None]
+        times = [
+            t for t in (device.deadline() for device in self.timed) if t is not None
+        ]
         if self.inputs:
             times.append(self.inputs[0][0])
         if self._poll is not None and self.condition is not Condition.IDLE:
@@ -261,7 +263,9 @@ class Partition:
         self.condition = Condition.RUNNING
         self._deliver(controller.acknowledge())
 
-    def _deliver(self, vector: int, error_code: int = 0, software: bool = False) -> None:
+    def _deliver(
+        self, vector: int, error_code: int = 0, software: bool = False
+    ) -> None:
         cpu, now = self.engine.state, self.clock
         rip, cpl = cpu.rip, cpu.cpl
         result = self._delivery.deliver(cpu, vector, error_code, software)
@@ -279,7 +283,7 @@ class Partition:
         if self.ticker.steps:
             self.ticker.steps = 1
 
-    # -- events -------------------------------------------------------------------------
+    # -- events --------------------------------------------------------------
 
     def _on_vector(self) -> None:
         cpu, vector = self.engine.state, self.ticker.vector
@@ -313,9 +317,11 @@ class Partition:
 
     def _on_error(self) -> None:
         rip = self.engine.state.rip
-        self.fail(f"executed outside all memory at {rip:#x} (engine {self.engine.error})")
+        self.fail(
+            f"executed outside all memory at {rip:#x} (engine {self.engine.error})"
+        )
 
-    # -- wiring -------------------------------------------------------------------------
+    # -- wiring --------------------------------------------------------------
 
     @staticmethod
     def _basic_leaf(hypervisor: bool) -> dict[int, tuple[int, int, int, int]]:

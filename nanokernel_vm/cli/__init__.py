@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The ``nk`` command: every subcommand, its options, its exit code.
 
-Exit codes: 0 reached or asked to stop, 2 usage or configuration, 3 timeout, 4 a partition
-failed.  Each but 0 comes with one line on stderr.
+Exit codes: 0 reached or asked to stop, 2 usage or configuration, 3 timeout, 4 a
+partition failed.  Each but 0 comes with one line on stderr.
 """
 
 import sys
@@ -32,16 +32,18 @@ _MachineFile = Annotated[
 
 
 @app.command(
-    epilog="Example: nk run examples/two-linuxes.toml --until 'guest:guest# ' --warp --digest"
+    epilog="Example: nk run examples/host-only.toml --until 'host:host# ' --warp --digest"
 )
 def run(
     machine: _MachineFile = _EXAMPLE,
     gdb: Annotated[
-        str, typer.Option(metavar="HOST:PORT|unix:PATH|stdio", help="Where gdb connects.")
+        str,
+        typer.Option(metavar="HOST:PORT|unix:PATH|stdio", help="Where gdb connects."),
     ] = "",
     no_gdb: Annotated[bool, typer.Option("--no-gdb", help="No debug server.")] = False,
     freeze: Annotated[
-        bool, typer.Option("--freeze", help="Wait for gdb before the first instruction.")
+        bool,
+        typer.Option("--freeze", help="Wait for gdb before the first instruction."),
     ] = False,
     warp: Annotated[
         bool, typer.Option("--warp", help="Skip idle time instead of sleeping.")
@@ -58,7 +60,8 @@ def run(
     console: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="PARTITION=stdio|pty|FILE", help="Where a console goes (repeatable)."
+            metavar="PARTITION=stdio|pty|FILE",
+            help="Where a console goes (repeatable).",
         ),
     ] = None,
     digest: Annotated[

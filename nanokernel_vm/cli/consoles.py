@@ -36,7 +36,7 @@ class Consoles:
             if machine.board(name) is None or not equals or not where:
                 names = ", ".join(p.name for p in machine.partitions)
                 raise ConfigError(
-                    f"--console {word}: write PARTITION=stdio|pty|FILE, with one of {names}"
+                    f"--console {word}: write PARTITION=stdio|pty|FILE; there are {names}"
                 )
             self._choices[name] = where
         if list(self._choices.values()).count("stdio") > 1:
@@ -73,7 +73,9 @@ class Consoles:
         fd = sys.stdin.fileno()
         if os.isatty(fd):
             before = termios.tcgetattr(fd)
-            tty.setcbreak(fd)  # Ctrl-C still ends nk; use a pty to type it to the kernel
+            tty.setcbreak(
+                fd
+            )  # Ctrl-C still ends nk; use a pty to type it to the kernel
             self._closers.append(lambda: termios.tcsetattr(fd, termios.TCSANOW, before))
         self._listen(board, loop, fd)
 
@@ -100,7 +102,11 @@ class Consoles:
         except OSError as error:
             raise ConfigError(f"--console {path}: {error.strerror}") from None
         self._closers.append(file.close)
-        board.console.sinks.append(lambda byte: file.write(bytes((byte,))))
+
+        def write(byte: int) -> None:
+            file.write(bytes((byte,)))
+
+        board.console.sinks.append(write)
 
     def _listen(self, board: Board, loop: asyncio.AbstractEventLoop, fd: int) -> None:
         def readable() -> None:

@@ -65,5 +65,7 @@ def _place(source: Source | None) -> str:
 def _gdb() -> str:
     if shutil.which("gdb") is None:
         return "not installed"
-    shown = subprocess.run(["gdb", "--version"], capture_output=True, text=True, check=False)
+    shown = subprocess.run(
+        ["gdb", "--version"], capture_output=True, text=True, check=False
+    )
     return shown.stdout.partition("\n")[0]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``nk run``: boots a machine, joins its consoles, serves gdb, and says how it ended."""
+"""``nk run``: boots a machine, joins its consoles, serves gdb, says how it ended."""
 
 import asyncio
 import hashlib
@@ -80,9 +80,7 @@ class Run:
         self._loop.call_soon_threadsafe(self._check_end)
 
     def _check_end(self) -> None:
-        if self._reached() if self._goals else self.finished():
-            self.ended.set()
-        elif self.finished():
+        if (self._reached() if self._goals else self.finished()) or self.finished():
             self.ended.set()
 
     def finished(self) -> bool:

@@ -46,7 +46,13 @@ class Ticker:
     @property
     def pointer(self) -> int: ...
     def __init__(
-        self, uc: int, emu_stop: int, reg_read: int, reg_write: int, tsc_per_tick: int, /
+        self,
+        uc: int,
+        emu_stop: int,
+        reg_read: int,
+        reg_write: int,
+        tsc_per_tick: int,
+        /,
     ) -> None: ...
     def settle(self, rip: int, /) -> None: ...
     def exact(self, rip: int, /) -> int: ...

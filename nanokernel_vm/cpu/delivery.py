@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Delivery of interrupts, exceptions and system calls in 64-bit mode.
 
-Intel SDM vol. 3, 6.14 "Exception and Interrupt Handling in 64-bit Mode" and 6.15, vol. 2
-SYSCALL.  Works on a saved State and on RAM; knows no engine.  What the hardware would do
-with a broken IDT or stack is done: #DF, and then a triple fault, which is a value.
+Intel SDM vol. 3, 6.14 "Exception and Interrupt Handling in 64-bit Mode", 6.15, and
+vol. 2, SYSCALL.  Works on a saved State and on RAM; knows no engine.  What the hardware
+does with a broken IDT or stack is done: #DF, then a triple fault, which is a value.
 
 The frame, growing down from a stack aligned to 16 (SDM figure 6-9)::
 

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, Protocol
 
-from unicorn import UC_ARCH_X86, UC_MODE_64, Uc
+from unicorn import UC_ARCH_X86, UC_MODE_64
 from unicorn import unicorn_const as k
 from unicorn import x86_const as x
-from unicorn.unicorn_py3.unicorn import UcContext, uclib
+from unicorn.unicorn_py3.unicorn import Uc, UcContext, uclib
 
 from nanokernel_vm.cpu import _ticker
 from nanokernel_vm.cpu.proof import prove
@@ -69,6 +69,10 @@ Violation = Callable[[int, int, int | None], None]
 Cpuid = Callable[[int, int], tuple[int, int, int, int] | None]
 
 
+def _pointer(handle: ctypes.c_void_p) -> int:
+    return handle.value or 0
+
+
 def _address(function: Any) -> int:
     return ctypes.cast(function, ctypes.c_void_p).value or 0
 
@@ -95,7 +99,7 @@ class Engine:
         self._uc.ctl_set_exits([])
         self._map(violation)
         self.ticker = _ticker.Ticker(
-            self.handle.value or 0,
+            _pointer(self.handle),
             _address(uclib.uc_emu_stop),
             _address(uclib.uc_reg_read),
             _address(uclib.uc_reg_write),
@@ -269,14 +273,13 @@ class Engine:
         def port_out(_uc: int, port: int, size: int, value: int, _data: int) -> None:
             self._guard(write, port, size, value)
 
-        for prototype, callback, instruction in (
-            (_IN, port_in, x.UC_X86_INS_IN),
-            (_OUT, port_out, x.UC_X86_INS_OUT),
-            (_CPUID, self._cpuid(cpuid), x.UC_X86_INS_CPUID),
+        for callback, instruction in (
+            (_IN(port_in), x.UC_X86_INS_IN),
+            (_OUT(port_out), x.UC_X86_INS_OUT),
+            (_CPUID(self._cpuid(cpuid)), x.UC_X86_INS_CPUID),
         ):
-            function = prototype(callback)
-            self._kept.append(function)
-            self._hook(k.UC_HOOK_INSN, _address(function), 0, 1, 0, instruction)
+            self._kept.append(callback)
+            self._hook(k.UC_HOOK_INSN, _address(callback), 0, 1, 0, instruction)
 
     def _cpuid(self, cpuid: Cpuid) -> Callable[[int, int], int]:
         registers = (
@@ -344,5 +347,3 @@ def native_cpuid(leaf: int) -> tuple[int, int, int, int]:
         (x.UC_X86_REG_EAX, x.UC_X86_REG_EBX, x.UC_X86_REG_ECX, x.UC_X86_REG_EDX)
     )
     return a, b, c, d
-
-

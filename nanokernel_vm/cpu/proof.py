@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Proof that the installed Unicorn keeps its state where ``state.LAYOUT`` says.
 
-A probe engine is given a distinct value for every field and made to fault; each field is
-then looked for in the saved context.  Another library fails here, not in a boot.
+A probe engine is given a distinct value for every field and made to fault; each field
+is then looked for in the saved context.  Another library fails here, not in a boot.
 """
 
 import ctypes
 import functools
+from importlib.metadata import version
+from typing import cast
 
-import unicorn
-from unicorn import UC_ARCH_X86, UC_MODE_64, Uc, UcError
-from unicorn.unicorn_py3.unicorn import UcContext
+from unicorn import UC_ARCH_X86, UC_MODE_64
 from unicorn import unicorn_const as k
 from unicorn import x86_const as x
+from unicorn.unicorn_py3.arch.intel import UcIntel
+from unicorn.unicorn_py3.unicorn import Uc, UcContext, UcError
 
 from nanokernel_vm.cpu.state import CONTEXT_SIZE, State
 from nanokernel_vm.errors import EngineError
@@ -29,25 +31,27 @@ _MSRS = {
 
 @functools.cache
 def prove() -> None:
-    """Check every field once per process; raises EngineError at the first that is not there."""
-    uc = Uc(UC_ARCH_X86, UC_MODE_64)
+    """Check every field, once per process.
+
+    Raises:
+        EngineError: A field is not where it should be.
+    """
+    uc = cast(UcIntel, Uc(UC_ARCH_X86, UC_MODE_64))
     context = uc.context_save()
     if context.size != CONTEXT_SIZE:
         _refuse(f"its saved state has {context.size} bytes, not {CONTEXT_SIZE}")
-    state = State.from_address(
-        ctypes.cast(context.context, ctypes.c_void_p).value or 0
-    )
+    state = State.from_address(ctypes.cast(context.context, ctypes.c_void_p).value or 0)
     _prove_registers(uc, context, state)
-    _prove_fault(uc, context, state)
+    _prove_fault(context, state)
 
 
 def _refuse(why: str) -> None:
     raise EngineError(
-        f"unicorn {unicorn.__version__} cannot be driven: {why}; install unicorn==2.1.4"
+        f"unicorn {version('unicorn')} cannot be driven: {why}; install unicorn==2.1.4"
     )
 
 
-def _prove_registers(uc: Uc, context: UcContext, state: State) -> None:
+def _prove_registers(uc: UcIntel, context: UcContext, state: State) -> None:
     names = (*_GPRS, *(f"R{n}" for n in range(8, 16)))
     for index, name in enumerate(names):
         uc.reg_write(getattr(x, f"UC_X86_REG_{name}"), 0x1111_0000_0000 + index)
@@ -82,9 +86,8 @@ def _prove_registers(uc: Uc, context: UcContext, state: State) -> None:
             _refuse(f"field {name} holds {found[name]:#x} where {value:#x} was put")
 
 
-def _prove_fault(uc: Uc, context: UcContext, state: State) -> None:
+def _prove_fault(context: UcContext, state: State) -> None:
     """INT 0x55, then #GP(0x78) by a bad segment load, both stopped in their hook."""
-    del uc
     probe = Uc(UC_ARCH_X86, UC_MODE_64)
     probe.mem_map(_PAGE, _PAGE)
     probe.mem_write(_PAGE, bytes.fromhex("cd55 66b87800 8ed8".replace(" ", "")))

@@ -25,7 +25,10 @@ _BATCH = {
     **{name: getattr(x, f"UC_X86_REG_{name.upper()}") for name in _GPRS},
     "rip": x.UC_X86_REG_RIP,
     "eflags": x.UC_X86_REG_EFLAGS,
-    **{n: getattr(x, f"UC_X86_REG_{n.upper()}") for n in "cs ss ds es fs gs".split()},
+    **{
+        n: getattr(x, f"UC_X86_REG_{n.upper()}")
+        for n in ["cs", "ss", "ds", "es", "fs", "gs"]
+    },
     **{f"st{n}": getattr(x, f"UC_X86_REG_ST{n}") for n in range(8)},
     "fctrl": x.UC_X86_REG_FPCW,
     "fstat": x.UC_X86_REG_FPSW,
@@ -52,7 +55,7 @@ _SYSTEM: dict[str, Callable[[State], int]] = {
     "tr_selector": lambda s: s.tr.selector,
 }
 
-_WRITABLE = frozenset(_BATCH) - frozenset("cs ss ds es fs gs cr8".split())
+_WRITABLE = frozenset(_BATCH) - frozenset(["cs", "ss", "ds", "es", "fs", "gs", "cr8"])
 _BY_NAME = {register.name: register for register in amd64.REGISTERS}
 
 
@@ -68,12 +71,20 @@ class Registers:
         self._engine = engine
         self._buffer = ctypes.create_string_buffer(amd64.SIZE)
         base = ctypes.addressof(self._buffer)
-        rows = [(_BATCH[r.name], base + r.offset) for r in amd64.REGISTERS if r.name in _BATCH]
+        rows = [
+            (_BATCH[r.name], base + r.offset)
+            for r in amd64.REGISTERS
+            if r.name in _BATCH
+        ]
         self._count = len(rows)
         self._ids = (ctypes.c_int * self._count)(*(row[0] for row in rows))
         self._slots = (ctypes.c_void_p * self._count)(*(row[1] for row in rows))
         self._system = [
-            (_BY_NAME[name].offset, struct.Struct("<I" if _BY_NAME[name].bits == 32 else "<Q"), get)
+            (
+                _BY_NAME[name].offset,
+                struct.Struct("<I" if _BY_NAME[name].bits == 32 else "<Q"),
+                get,
+            )
             for name, get in _SYSTEM.items()
         ]
         struct.pack_into("<I", self._buffer, _BY_NAME["part"].offset, part)

@@ -25,7 +25,7 @@ HF_PE, HF_MP, HF_LMA, HF_CS64 = 1 << 7, 1 << 9, 1 << 14, 1 << 15
 
 
 class Segment(ctypes.Structure):
-    """A segment register with its hidden part; flags as in a descriptor's bits 32-63."""
+    """A segment register with its hidden part; flags: a descriptor's bits 32-63."""
 
     selector: int
     base: int

@@ -7,6 +7,7 @@ then as many rows as its kind and count say.  What the rows mean is told at ``Ty
 
 from collections.abc import Iterator
 from enum import IntEnum
+from itertools import chain
 from struct import Struct, error
 from typing import NamedTuple
 
@@ -125,6 +126,13 @@ class Btf:
                     key = (type_.kind, self.name(type_.name))
                     self._by_name.setdefault(key, number)
         return self._by_name.get((kind, name))
+
+    def enumerator(self, name: str) -> int | None:
+        """Return the value of the first enumerator of this name (of 32 bits)."""
+        offset = self.strings.find(b"\0%b\0" % name.encode()) + 1
+        rows = (t.rows for t in self.types if t.kind is Kind.ENUM)
+        values = (row[1] for row in chain.from_iterable(rows) if row[0] == offset)
+        return next(values, None) if offset else None
 
     def functions(self) -> Iterator[tuple[int, Type]]:
         """Yield all FUNCs with their numbers."""

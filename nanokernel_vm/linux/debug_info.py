@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from nanokernel_vm.linux.btf import Btf, Kind, Type
 from nanokernel_vm.linux.dwarf import At, Die, Form, Tag, Unit
-from nanokernel_vm.linux.leb128 import sleb
+from nanokernel_vm.linux.leb128 import sleb, uleb
 from nanokernel_vm.linux.parameters import locations
 
 
@@ -75,6 +75,7 @@ _BIT_FIELD = Die(
     typed=True,
 )
 _ENUMERATOR = Die(Tag.ENUMERATOR, _NAME, (At.CONST_VALUE, Form.SDATA))
+_UNSIGNED_ENUMERATOR = Die(Tag.ENUMERATOR, _NAME, (At.CONST_VALUE, Form.UDATA))
 _PROTOTYPE = Die(
     Tag.SUBROUTINE_TYPE, (At.PROTOTYPED, Form.FLAG_PRESENT), children=True, typed=True
 )
@@ -187,13 +188,13 @@ def _add_members(unit: Unit, btf: Btf, type_: Type) -> None:
 
 def _add_enumerators(unit: Unit, type_: Type) -> None:
     bits = 64 if type_.kind is Kind.ENUM64 else 32
-    for name, value, *high in type_.rows:
-        value |= sum(high) << 32
-        if type_.flag and value >> (bits - 1) == 1:
-            value -= 1 << bits
-        elif not type_.flag:
-            value &= (1 << bits) - 1
-        unit.add(_ENUMERATOR, name, data=sleb(value))
+    for name, low, *high in type_.rows:
+        value = (low | sum(high) << 32) % (1 << bits)
+        if not type_.flag:
+            unit.add(_UNSIGNED_ENUMERATOR, name, data=uleb(value))
+        else:
+            value -= value >> (bits - 1) << bits
+            unit.add(_ENUMERATOR, name, data=sleb(value))
     unit.end_children()
 
 

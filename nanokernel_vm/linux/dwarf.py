@@ -71,17 +71,17 @@ class Form(IntEnum):
     FLAG = 0x0C
     SDATA = 0x0D
     STRP = 0x0E
+    UDATA = 0x0F
     REF4 = 0x13
     SEC_OFFSET = 0x17
     EXPRLOC = 0x18
     FLAG_PRESENT = 0x19
 
 
-# None of the two of no size: sdata and exprloc are appended by whoever adds the entry.
+# Forms without a format have no fixed size; whoever adds the entry appends their data.
 _FORMATS = {
     Form.ADDR: "Q", Form.DATA1: "B", Form.DATA2: "H", Form.DATA4: "I", Form.FLAG: "B",
-    Form.STRP: "I", Form.SEC_OFFSET: "I", Form.FLAG_PRESENT: "", Form.SDATA: "",
-    Form.EXPRLOC: "",
+    Form.STRP: "I", Form.SEC_OFFSET: "I",
 }  # fmt: skip
 
 _UT_COMPILE, _VERSION = 1, 5
@@ -107,7 +107,7 @@ class Die:
         """Declare it."""
         self.tag, self.attributes, self.children = tag, attributes, children
         self.typed = typed
-        formats = "".join(_FORMATS[form] for _, form in attributes)
+        formats = "".join(_FORMATS.get(form, "") for _, form in attributes)
         self.layout = Struct("<B" + formats)
 
     def abbreviation(self, code: int, typed: bool) -> bytes:
@@ -148,7 +148,7 @@ class Unit:
         Args:
             values: Of its attributes that have a size, in order.
             type: The number of its type; 0 is void.
-            data: Its last attribute, if that is an sdata or an exprloc.
+            data: Its last attribute, if that has no fixed size.
         """
         typed = bool(die.typed and type)
         code = self._codes.get((die, typed)) or self._code(die, typed)

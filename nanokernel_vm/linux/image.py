@@ -3,7 +3,7 @@
 
 The file's physical addresses are kept relative to each other and moved up by the
 window's base: the kernel corrects its own early page tables for any such distance that
-is a multiple of 2 MiB (arch/x86/kernel/head64.c, __startup_64), and its virtual addresses stay.
+is a multiple of 2 MiB (arch/x86/kernel/head64.c, __startup_64); virtual addresses stay.
 """
 
 from dataclasses import dataclass
@@ -57,12 +57,12 @@ def _load(elf: ELFFile, path: Path, window: Window) -> LoadedKernel:
         end = max(end, start + segment["p_memsz"])
         if end > window.end:
             raise LoadError(
-                f"{path}: needs memory up to {end:#x}, the window ends at {window.end:#x}"
+                f"{path}: needs memory to {end:#x}, the window ends at {window.end:#x}"
             )
         data = segment.data()
         if len(data) != segment["p_filesz"]:
             raise LoadError(
-                f"{path}: truncated: a segment has {len(data)} bytes of {segment['p_filesz']}"
+                f"{path}: truncated: {len(data)} of {segment['p_filesz']} bytes"
             )
         window.write(start, data)
     if not end:

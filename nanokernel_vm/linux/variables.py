@@ -9,7 +9,8 @@ import re
 
 from nanokernel_vm.linux.btf import Btf, Kind, Type
 
-# In the C of the kernel's own declarations; [] takes its count from the symbol's size.
+# In the C of the kernel's own declarations.  A count is a number or an enumerator; [] is
+# counted by the symbol's size, which may include padding.
 TABLE = {
     # tasks, as in init/init_task.c, kernel/fork.c, kernel/pid.c, kernel/sched
     "init_task": "struct task_struct",
@@ -22,7 +23,6 @@ TABLE = {
     "init_user_ns": "struct user_namespace",
     "init_uts_ns": "struct uts_namespace",
     "init_css_set": "struct css_set",
-    "init_thread_union": "union thread_union",
     "nr_threads": "int",
     "max_threads": "int",
     "total_forks": "unsigned long",
@@ -32,7 +32,6 @@ TABLE = {
     # time
     "jiffies": "volatile unsigned long",
     "jiffies_64": "u64",
-    "xtime_lock": "seqcount_t",
     "tick_do_timer_cpu": "int",
     "tsc_khz": "unsigned int",
     "loops_per_jiffy": "unsigned long",
@@ -49,7 +48,7 @@ TABLE = {
     "panic_timeout": "int",
     "panic_on_oops": "int",
     "oops_in_progress": "int",
-    "crash_kexec_post_notifiers": "_Bool",
+    "crash_kexec_post_notifiers": "bool",
     "vmcoreinfo_data": "unsigned char *",
     "vmcoreinfo_size": "size_t",
     "vmcoreinfo_note": "u32 *",
@@ -65,17 +64,16 @@ TABLE = {
     "log_buf": "char *",
     "log_buf_len": "u32",
     "console_drivers": "struct console *",
-    "console_printk": "int []",
+    "console_printk": "int [4]",
     "console_suspended": "int",
     # interrupts
-    "irq_desc_tree": "struct radix_tree_root",
+    "irq_desc_tree": "struct xarray",
     "nr_irqs": "int",
     "idt_table": "gate_desc []",
     "irq_err_count": "atomic_t",
-    "softirq_vec": "struct softirq_action []",
-    "sys_call_table": "void * []",
+    "softirq_vec": "struct softirq_action [NR_SOFTIRQS]",
+    "sys_call_table": "const sys_call_ptr_t []",
     # memory
-    "swapper_pg_dir": "pgd_t *",
     "init_top_pgt": "pgd_t []",
     "page_offset_base": "unsigned long",
     "vmalloc_base": "unsigned long",
@@ -85,16 +83,13 @@ TABLE = {
     "max_low_pfn": "unsigned long",
     "high_memory": "void *",
     "mem_section": "struct mem_section **",
-    "contig_page_data": "struct pglist_data",
     "node_data": "struct pglist_data * []",
-    "vm_stat": "atomic_long_t []",
-    "vm_zone_stat": "atomic_long_t []",
-    "vm_node_stat": "atomic_long_t []",
+    "vm_zone_stat": "atomic_long_t [NR_VM_ZONE_STAT_ITEMS]",
+    "vm_node_stat": "atomic_long_t [NR_VM_NODE_STAT_ITEMS]",
     "_totalram_pages": "atomic_long_t",
     "vmap_area_list": "struct list_head",
     "vmap_area_root": "struct rb_root",
     "slab_caches": "struct list_head",
-    "mem_map": "struct page *",
     # modules, files, devices, network
     "modules": "struct list_head",
     "modprobe_path": "char []",
@@ -111,18 +106,18 @@ TABLE = {
     "cgrp_dfl_root": "struct cgroup_root",
     "cgroup_roots": "struct list_head",
     "workqueues": "struct list_head",
-    "bdev_cache": "struct kmem_cache *",
     "panic_notifier_list": "struct atomic_notifier_head",
-    "sysrq_key_table": "const struct sysrq_key_op * []",
+    "sysrq_key_table": "const struct sysrq_key_op * [62]",
 }
 
+_QUALIFIERS = {"const": Kind.CONST, "volatile": Kind.VOLATILE}
 _PREFIXES = {"struct": Kind.STRUCT, "union": Kind.UNION, "enum": Kind.ENUM}
 # What C calls the types that BTF has by their full DWARF names.
 _SPELLING = {
     "unsigned long": "long unsigned int",
     "long": "long int",
 }
-_DECLARATOR = re.compile(r"\s*(\*|\[\])")
+_DECLARATOR = re.compile(r"\s*(?:(\*)|\[(\w*)\])")
 
 
 def find_type(btf: Btf, text: str, size: int) -> int | None:
@@ -130,39 +125,47 @@ def find_type(btf: Btf, text: str, size: int) -> int | None:
 
     Args:
         text: A type of ``TABLE``.
-        size: Bytes that the variable has, which tell the count of an array.
+        size: Bytes that the variable has.
 
     Returns:
         None if ``btf`` has no such type.
     """
     match = _DECLARATOR.search(text)
-    base, rest = (text[: match.start()], text[match.start() :]) if match else (text, "")
+    base = text[: match.start()] if match else text
     number = _find_base(btf, base)
-    for declarator in _DECLARATOR.findall(rest):
+    for pointer, count in _DECLARATOR.findall(text, len(base)):
         if number is None:
             return None
-        if declarator == "*":
+        if pointer:
             number = btf.add(Type(Kind.PTR, 0, False, number))
         else:
-            number = _add_array(btf, number, size)
+            number = _add_array(btf, number, count, size)
     return number
 
 
 def _find_base(btf: Btf, text: str) -> int | None:
-    qualifier, _, rest = text.partition(" ")
-    if qualifier in ("const", "volatile"):
+    first, _, rest = text.partition(" ")
+    if qualifier := _QUALIFIERS.get(first):
         number = _find_base(btf, rest)
-        kind = Kind.CONST if qualifier == "const" else Kind.VOLATILE
-        return number and btf.add(Type(kind, 0, False, number))
-    if prefix := _PREFIXES.get(qualifier):
+        return number and btf.add(Type(qualifier, 0, False, number))
+    if prefix := _PREFIXES.get(first):
         return btf.find(prefix, rest)
+    if text == "void":
+        return 0
     name = _SPELLING.get(text, text)
     return btf.find(Kind.INT, name) or btf.find(Kind.TYPEDEF, name)
 
 
-def _add_array(btf: Btf, element: int, size: int) -> int | None:
-    index = btf.find(Kind.INT, "int")
-    width = btf.size(element)
+def _add_array(btf: Btf, element: int, count: str, size: int) -> int | None:
+    index, width = btf.find(Kind.INT, "int"), btf.size(element)
     if not index or not width:
         return None
-    return btf.add(Type(Kind.ARRAY, 0, False, 0, ((element, index, size // width),)))
+    if not count:
+        number = size // width
+    elif count.isdigit():
+        number = int(count)
+    elif (value := btf.enumerator(count)) is not None:
+        number = value
+    else:
+        return None
+    return btf.add(Type(Kind.ARRAY, 0, False, 0, ((element, index, number),)))
