@@ -9,8 +9,8 @@ import re
 
 from nanokernel_vm.linux.btf import Btf, Kind, Type
 
-# In the C of the kernel's own declarations.  A count is a number or an enumerator; [] is
-# counted by the symbol's size, which may include padding.
+# In the C of the kernel's own declarations.  A count is a number or an enumerator, and
+# without one the symbol's size decides, which may include padding.
 TABLE = {
     # tasks, as in init/init_task.c, kernel/fork.c, kernel/pid.c, kernel/sched
     "init_task": "struct task_struct",
