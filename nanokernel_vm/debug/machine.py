@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The machine as the debugger's server wants it; implements ``stub.target.Machine``.
+
+Every method here runs in the server's thread; the machine itself runs in one worker
+thread, except for a single step, which is short and done at once.  Between runs the
+worker is idle, so that nothing here needs a lock.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from nanokernel_vm.debug.inferior import PartitionInferior
+from nanokernel_vm.debug.monitor import Monitor
+from nanokernel_vm.machine import End, Machine
+from nanokernel_vm.partition import Condition, Outcome, Partition
+from stub import amd64
+from stub.ids import ALL, ThreadId
+from stub.stops import Signal, Stopped, StopReason
+from stub.target import Action, Inferior
+
+
+class DebugMachine:
+    """All partitions as inferiors; implements ``stub.target.Machine``.
+
+    Args:
+        machine: The machine.
+        symbols: ELF files with symbols, by partition name.
+        on_end: Called in the server's thread when a free run has ended by itself.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        symbols: dict[str, Path],
+        on_end: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.machine = machine
+        self._inferiors = [
+            PartitionInferior(p, symbols.get(p.name)) for p in machine.partitions
+        ]
+        self._by_pid = {inferior.pid: inferior for inferior in self._inferiors}
+        self._by_partition = {i.partition: i for i in self._inferiors}
+        self._monitor = Monitor(machine)
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="machine")
+        self._free: Future[None] | None = None
+        self._detached: set[int] = set()
+        self._on_end = on_end
+        self._last: StopReason = self._inferiors[0].stopped(Signal.NONE)
+
+    description = property(lambda self: amd64.description())
+
+    def inferiors(self) -> Sequence[Inferior]:
+        """Every partition, by pid."""
+        return self._inferiors
+
+    # -- a client holds the machine ------------------------------------------
+
+    def attach(self) -> StopReason:
+        """Stop the free run; the reason is the last stop, or none in particular."""
+        self._stop_free_run()
+        self._detached.clear()
+        if (
+            isinstance(self._last, Stopped)
+            and self._by_pid[self._last.thread.pid].alive
+        ):
+            inferior = self._by_pid[self._last.thread.pid]
+        else:
+            inferior = next((i for i in self._inferiors if i.alive), self._inferiors[0])
+        return inferior.stopped(Signal.TRAP)
+
+    def detach(self, pid: int | None = None) -> None:
+        """Let one inferior, or the whole machine, run on unwatched."""
+        gone = self._inferiors if pid is None else [self._by_pid[pid]]
+        for inferior in gone:
+            inferior.remove_all()
+            self._detached.add(inferior.pid)
+        if (
+            pid is None
+            or not {i.pid for i in self._inferiors if i.alive} - self._detached
+        ):
+            self.run_freely()
+
+    def kill(self, pid: int) -> None:
+        """End one partition; the others are not touched."""
+        inferior = self._by_pid[pid]
+        inferior.remove_all()
+        inferior.killed = True
+        inferior.partition.condition = Condition.SHUT_DOWN
+        inferior.partition.failure = "killed by the debugger"
+
+    def interrupt(self) -> None:
+        """Stop a run soon."""
+        self.machine.interrupt()
+
+    def resume(self, actions: Sequence[Action]) -> "StopReason | Awaitable[StopReason]":
+        """Run as vCont says: the first action that names a thread wins."""
+        chosen: dict[PartitionInferior, Action] = {}
+        for action in actions:
+            for inferior in self._named(action.thread):
+                chosen.setdefault(inferior, action)
+        self.machine.arm()
+        stepping = [(i, a) for i, a in chosen.items() if a.step]
+        if len(chosen) == 1 and stepping:
+            reason = self._step(*stepping[0])
+            if reason is not None:
+                self._last = reason
+                return reason
+        for inferior, action in chosen.items():
+            self._prepare(inferior, action.step)
+        running = [i.partition for i in chosen] + self._unwatched()
+        signal = self._named(actions[0].thread)[0] if actions else self._inferiors[0]
+        future = self._worker.submit(self._run, running, signal)
+        return asyncio.wrap_future(future)
+
+    def _named(self, thread: ThreadId) -> list[PartitionInferior]:
+        everything = thread.pid == ALL
+        return [
+            i
+            for i in self._inferiors
+            if (everything or i.pid == thread.pid)
+            and not i.killed
+            and i.pid not in self._detached
+        ]
+
+    def _unwatched(self) -> list[Partition]:
+        return [self._by_pid[pid].partition for pid in sorted(self._detached)]
+
+    def _prepare(self, inferior: PartitionInferior, step: bool) -> None:
+        partition = inferior.partition
+        partition.ticker.passing = partition.engine.state.rip
+        partition.ticker.steps = 2 if step else 0
+        partition.engine.prepare(step)
+
+    def _step(self, inferior: PartitionInferior, action: Action) -> StopReason | None:
+        """Step at once; None if the instruction waits (HLT) or the range is long."""
+        partition = inferior.partition
+        for _ in range(10_000 if action.until else 1):
+            if not partition.alive:
+                return inferior.reason(Outcome.DEAD)
+            self._prepare(inferior, step=True)
+            outcome = partition.run(partition.clock + self.machine.quantum)
+            partition.ticker.steps = 0
+            if outcome is Outcome.QUANTUM:
+                return None
+            start, end = action.until or (0, 0)
+            if (
+                outcome is not Outcome.STEP
+                or not start <= partition.engine.state.rip < end
+            ):
+                return inferior.reason(outcome)
+        return inferior.stopped()
+
+    def _run(
+        self, running: Sequence[Partition], first: PartitionInferior
+    ) -> StopReason:
+        """In the machine's thread: until something that gdb must know of."""
+        running = list(running)
+        while True:
+            result = self.machine.run(running)
+            for partition in self.machine.partitions:
+                partition.ticker.steps = 0
+            if isinstance(result, End):
+                self._last = first.stopped(
+                    Signal.INT if result is End.INTERRUPTED else Signal.TRAP
+                )
+                return self._last
+            partition, outcome = result
+            if partition.pid in self._detached:
+                running.remove(partition)
+                continue
+            self._last = self._by_partition[partition].reason(outcome)
+            return self._last
+
+    # -- nobody holds it -----------------------------------------------------
+
+    def run_freely(self) -> None:
+        """Let every partition run until somebody attaches."""
+        self._stop_free_run()
+        for inferior in self._inferiors:
+            inferior.partition.ticker.steps = 0
+            inferior.partition.ticker.passing = inferior.partition.engine.state.rip
+            inferior.partition.engine.prepare(stepping=False)
+        self.machine.arm()
+        self._free = self._worker.submit(self._run_free)
+        self._free.add_done_callback(lambda _: self._on_end())
+
+    def _run_free(self) -> None:
+        running = [p for p in self.machine.partitions if p.alive]
+        while running:
+            result = self.machine.run(running)
+            if isinstance(result, End):
+                return
+            running.remove(result[0])
+
+    def _stop_free_run(self) -> None:
+        free, self._free = self._free, None
+        if free is not None:
+            if not free.done():
+                self.machine.interrupt()
+            free.result()
+
+    def close(self) -> None:
+        """Stop for good."""
+        self._stop_free_run()
+        self._worker.shutdown()
+
+    # -- monitor -------------------------------------------------------------
+
+    def monitor(self, pid: int, line: str) -> str:
+        """Run one ``monitor`` command."""
+        return self._monitor.run(self._by_pid[pid].partition, line)
