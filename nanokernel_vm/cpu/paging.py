@@ -122,7 +122,7 @@ class AddressSpace:
             shift = 12 + 9 * level
             entry_pa = table + (va >> shift & 0x1FF) * 8
             entry = self.memory.word(entry_pa)
-            name = _NAMES[level]
+            name = _NAMES[level] if level < depth - 1 else "PGD"  # P4D folded
             levels.append(Level(name, entry_pa, entry))
             if entry_pa not in self.memory:
                 reason = f"{name} at {entry_pa:#x} is outside the partition"
