@@ -50,7 +50,8 @@ class Run:
             self.machine.goal = self._reached
         endpoint = config.gdb if options.gdb == "" else options.gdb
         self.endpoint = parse_endpoint(endpoint) if endpoint else None
-        symbols = {p.name: symbol_file(p.kernel) for p in config.partitions}
+        served = config.partitions if self.endpoint else ()
+        symbols = {p.name: symbol_file(p.kernel) for p in served}
         self.ended = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self.debug = DebugMachine(self.machine, symbols, self._on_end)
