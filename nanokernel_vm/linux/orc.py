@@ -13,7 +13,7 @@ What is made of the rules is decided elsewhere.
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import cache
-from itertools import count
+from itertools import count, pairwise
 from struct import Struct, iter_unpack
 
 from nanokernel_vm.errors import LoadError
@@ -64,7 +64,12 @@ class Rule:
     @property
     def unknown(self) -> bool:
         """Whether nothing can be unwound from here: the end, or a hole."""
-        return self.sp_reg == Reg.UNDEFINED
+        return self.sp_reg is Reg.UNDEFINED
+
+    @property
+    def padding(self) -> bool:
+        """Whether there is no code: a hole between functions."""
+        return self.unknown and not self.end
 
 
 @cache
@@ -104,9 +109,13 @@ def read_table(image: ElfImage) -> list[tuple[int, Rule]]:
             strict=False,
         )
     ]
+    # Where one function ends and the next begins are two entries; the last one counts.
+    table = [row for row, after in pairwise((*table, _END)) if row[0] != after[0]]
     return _corrected(table, image)
 
 
+_NOTHING = Rule(Kind.CALL, Reg.UNDEFINED, 0, Reg.UNDEFINED, 0, False)
+_END = (1 << 64, _NOTHING)
 _MOV_RAX_RSP = bytes.fromhex("48 89 c4")
 
 
@@ -140,9 +149,6 @@ def _corrected(
         following = rule
     corrected.reverse()
     return corrected
-
-
-_NOTHING = Rule(Kind.CALL, Reg.UNDEFINED, 0, Reg.UNDEFINED, 0, False)
 
 
 def _returns_regs(rule: Rule, following: Rule) -> bool:

@@ -50,7 +50,7 @@ def make_symbol_file(vmlinux: Path, out: Path) -> None:
     symbols = size_symbols(kallsyms.decode(image), image.sections)
     sections = [_kept(section) for section in image.sections if section.loaded]
     sections += _debug_info(image, symbols)
-    sections.append(_debug_frame(image))
+    sections.append(_debug_frame(image, symbols))
     sections += symbol_sections(symbols, [section.name for section in sections])
     try:
         write_elf(out, sections, image.segments, image.entry)
@@ -100,9 +100,10 @@ def _symbol(symbol: KernelSymbol, after: int, section: Section) -> Symbol:
     return Symbol(name, addr, size, kind, binding, section.name)
 
 
-def _debug_frame(image: ElfImage) -> Section:
+def _debug_frame(image: ElfImage, symbols: Sequence[Symbol]) -> Section:
     frames = DebugFrame()
-    frames.add_rows(orc.read_table(image))
+    functions = (s.addr for s in symbols if s.type is SymbolType.FUNC and s.size)
+    frames.add_rows(orc.read_table(image), functions)
     frames.add_end(USER_SPACE)
     return Section(".debug_frame", size=len(frames.data), data=frames.data, align=8)
 
