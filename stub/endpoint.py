@@ -12,7 +12,7 @@ from stub.errors import EndpointError
 LOOPBACK = "127.0.0.1"
 
 _TCP = re.compile(
-    r"(?:\[(?P<v6>[0-9a-fA-F:.%\w]+)\]|(?P<host>[^:\[\]/]*)):(?P<port>\d+)"
+    r"(?:\[(?P<v6>[0-9a-fA-F:.%\w]+)\]|(?P<host>[^:\[\]/]*)):(?P<port>[0-9]{1,9})"
 )
 
 
@@ -25,11 +25,8 @@ class Tcp:
 
     def __str__(self) -> str:
         """Write an IPv6 address in brackets."""
-        return (
-            f"[{self.host}]:{self.port}"
-            if ":" in self.host
-            else f"{self.host}:{self.port}"
-        )
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)

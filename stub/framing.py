@@ -78,7 +78,7 @@ class Decoder:
         buffer = self._rest or data
         events: list[Event] = []
         position = 0
-        while (end := self._next(buffer, position, events)) > position:
+        while (end := self._next(buffer, position, events)) is not None:
             position = end
         if self._rest:
             del self._rest[:position]
@@ -86,10 +86,10 @@ class Decoder:
             self._rest += data[position:]
         return events
 
-    def _next(self, buffer: Buffer, start: int, events: list[Event]) -> int:
-        """Append the event beginning at ``start``; return where it ends."""
+    def _next(self, buffer: Buffer, start: int, events: list[Event]) -> int | None:
+        """Append the event beginning at ``start``; return where it ends, if it does."""
         if start == len(buffer):
-            return start
+            return None
         if self._oversized:
             return self._skip(buffer, start, events)
         first = buffer[start]
@@ -103,7 +103,7 @@ class Decoder:
         self._garbage += end - start
         return end
 
-    def _packet(self, buffer: Buffer, start: int, events: list[Event]) -> int:
+    def _packet(self, buffer: Buffer, start: int, events: list[Event]) -> int | None:
         body = start + 1
         unseen = start + max(1, self._scanned)
         sharp = buffer.find(b"#", unseen)
@@ -118,19 +118,19 @@ class Decoder:
             return body + self._limit + 1
         if sharp < 0 or sharp + 3 > len(buffer):
             self._scanned = end - start
-            return start
+            return None
         raw, digits = buffer[body:sharp], buffer[sharp + 1 : sharp + 3]
         self._emit(_decode(bytes(raw), bytes(digits)), events)
         return sharp + 3
 
-    def _skip(self, buffer: Buffer, start: int, events: list[Event]) -> int:
+    def _skip(self, buffer: Buffer, start: int, events: list[Event]) -> int | None:
         """Drop the rest of an oversized packet, which gets one answer at its end."""
         match = _END.search(buffer, start)
         if match is None:
             return len(buffer)
         end = match.start() + (3 if match[0] == b"#" else 0)
         if end > len(buffer):
-            return match.start()
+            return match.start() if match.start() > start else None
         self._oversized = False
         self._emit(Malformed(f"packet longer than {self._limit:#x} bytes"), events)
         return end

@@ -15,9 +15,10 @@ import socket
 import stat
 from collections import deque
 from collections.abc import Awaitable
-from typing import Protocol
+from typing import Protocol, cast
 
 from stub.conversation import Conversation
+from stub.dispatch import name_of
 from stub.endpoint import Endpoint, Stdio, Tcp, Unix, parse_endpoint
 from stub.errors import EndpointError
 from stub.handlers import PACKETS
@@ -31,14 +32,16 @@ __all__ = ["Server", "parse_endpoint", "serve"]
 LOG = logging.getLogger(__name__)
 
 _BUSY = b"E.another client is debugging this machine; it must detach first"
+_PREAMBLE = (b"qSupported", b"vCont?")
 _WRITE_BUFFER = 1 << 20
+_LINGER = 2.0  # seconds for a client to hang up after the last reply
 
 
 class _Transport(Protocol):
     """What a connection needs of a transport."""
 
     def write(self, data: bytes) -> None: ...
-    def close(self) -> None: ...
+    def write_eof(self) -> None: ...
     def abort(self) -> None: ...
     def pause_reading(self) -> None: ...
     def resume_reading(self) -> None: ...
@@ -57,8 +60,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Set up the socket and ask to be served."""
-        if not isinstance(transport, asyncio.Transport):
-            raise TypeError(f"{transport} is not duplex")
+        transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
         transport.set_write_buffer_limits(_WRITE_BUFFER)
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
@@ -101,8 +103,13 @@ class Connection(asyncio.Protocol):
         self._transport.write(data)
 
     def close(self) -> None:
-        """Hang up when all is sent."""
-        self._transport.close()
+        """Hang up when all is sent.
+
+        The client does it: closing with an acknowledgement of his unread would
+        reset the connection, and the reply, which tells why, might be lost.
+        """
+        self._transport.write_eof()
+        asyncio.get_running_loop().call_later(_LINGER, self._transport.abort)
 
     def abort(self) -> None:
         """Hang up at once."""
@@ -236,10 +243,10 @@ async def serve(machine: Machine, endpoint: Endpoint) -> Server:
 def _turn_away(payload: bytes) -> Outcome:
     """Answer only why there is no service.
 
-    gdb says nothing about a failed qSupported, but prints whatever comes back
-    for vMustReplyEmpty, and gives up.
+    gdb says nothing about a failed qSupported or (gdb 18) vCont?, but prints
+    whatever comes back for the vMustReplyEmpty behind them, and gives up.
     """
-    return b"" if payload.startswith(b"qSupported") else Close(_BUSY)
+    return b"" if name_of(payload) in _PREAMBLE else Close(_BUSY)
 
 
 def _explain(endpoint: Endpoint, error: OSError) -> str:
@@ -335,8 +342,8 @@ class _Pipes(asyncio.Protocol):
         """Write to the output."""
         self.output.write(data)
 
-    def close(self) -> None:
-        """Close both, the output after all has been written."""
+    def write_eof(self) -> None:
+        """Close the output after all has been written."""
         self.output.close()
 
     def abort(self) -> None:

@@ -134,6 +134,8 @@ class Session:
             self._detached = set(alive)
         self._detached.discard(pid)
         self._take(self.machine.attach())
+        for other in self._detached:  # attaching took everything
+            self.machine.detach(other)
         self.general = self._first_thread(self._attached[pid])
         self._stop = Stopped(self.general, stops.Signal.NONE)
         return self.stop_reply()

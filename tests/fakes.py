@@ -159,7 +159,8 @@ class FakeMachine:
 
     def attach(self) -> StopReason:
         self.log.append("attach")
-        return next(i for i in self.all if i.alive).stopped()
+        alive = [inferior for inferior in self.all if inferior.alive]
+        return alive[0].stopped() if alive else Exited(self.all[0].pid)
 
     def detach(self, pid: int | None = None) -> None:
         self.log.append(f"detach {pid}")
