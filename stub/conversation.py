@@ -84,16 +84,8 @@ class Conversation:
         self._pump()
 
     def feed(self, data: bytes) -> None:
-        """Take in bytes; answer what they complete.
-
-        An interrupt overtakes what is queued behind a run: it is what ends it.
-        """
-        for event in self._decoder.feed(data):
-            if event is Control.INTERRUPT and self.running:
-                self._log("<-- %r", event)
-                self._wire.interrupt()
-            else:
-                self._queue.append(event)
+        """Take in bytes; answer what they complete."""
+        self._queue += self._decoder.feed(data)
         self._pump()
         if len(self._queue) > MAX_QUEUED:
             LOG.warning("client sends without waiting for replies: hanging up")
@@ -132,6 +124,11 @@ class Conversation:
             LOG.exception("a bug: closing the connection")
             self._answer = None
             self._wire.abort()
+        if self._queue and self.running and Control.INTERRUPT in self._queue:
+            # It overtakes what is queued behind a run, for it is what ends it.
+            self._queue.remove(Control.INTERRUPT)
+            self._log("<-- %r", Control.INTERRUPT)
+            self._wire.interrupt()
 
     def _held_up(self) -> bool:
         return self._congested or self._actions is not None

@@ -38,7 +38,6 @@ class Session:
         offers: Words for qSupported that are implemented.
         no_ack: Whether ``+`` and ``-`` have been switched off.
         features: Names the client announced.
-        general: Thread that ``g``, ``m`` and their like are about (``Hg``).
         resuming: Threads that ``c`` and ``s`` are about (``Hc``).
         files: Open files by descriptor (``vFile``).
         max_packet: Longest packet, escapes counted.
@@ -51,7 +50,7 @@ class Session:
         self.offers: tuple[str, ...] = ()
         self.no_ack = False
         self.features: frozenset[str] = frozenset()
-        self.general = ThreadId(ANY, ANY)
+        self._general = ThreadId(ANY, ANY)
         self.resuming = ThreadId(ALL, ALL)
         self.files: dict[int, FileIO] = {}
         self._state = _Attachment.NOT_YET
@@ -71,15 +70,25 @@ class Session:
         self._attach_if_new()
         if self.has("multiprocess"):
             return tuple(self._attached.values())
-        one = self._attached.get(self.general.pid)
+        one = self._attached.get(self._general.pid)
         return () if one is None else (one,)
+
+    @property
+    def general(self) -> ThreadId:
+        """The selected thread: ``g``, ``m`` and their like are about it (``Hg``)."""
+        self._attach_if_new()
+        return self._general
+
+    @general.setter
+    def general(self, thread: ThreadId) -> None:
+        self._general = thread
 
     @property
     def inferior(self) -> Inferior:
         """The selected inferior."""
         self._attach_if_new()
         try:
-            return self._attached[self.general.pid]
+            return self._attached[self._general.pid]
         except KeyError:
             raise TargetError(Errno.ESRCH, "no inferior is selected") from None
 
@@ -136,8 +145,8 @@ class Session:
         self._take(self.machine.attach())
         for other in self._detached:  # attaching took everything
             self.machine.detach(other)
-        self.general = self._first_thread(self._attached[pid])
-        self._stop = Stopped(self.general, stops.Signal.NONE)
+        self._general = self._first_thread(self._attached[pid])
+        self._stop = Stopped(self._general, stops.Signal.NONE)
         return self.stop_reply()
 
     def stop_reply(self) -> bytes:
@@ -145,10 +154,10 @@ class Session:
         self._attach_if_new()
         stop = self._stop
         gone = not isinstance(stop, Stopped) or stop.thread.pid not in self._attached
-        if gone and self.general.pid in self._attached:
-            stop = Stopped(self.general)
+        if gone and self._general.pid in self._attached:
+            stop = Stopped(self._general)
         if stop is None or (gone and isinstance(stop, Stopped)):
-            stop = Exited(max(self.general.pid, 1))
+            stop = Exited(max(self._general.pid, 1))
         return stops.encode(stop, self.features)
 
     def stopped(self, reason: StopReason) -> bytes:
@@ -162,7 +171,7 @@ class Session:
         One that knows a single process would take the end of any for its own.
         """
         pid = reason.thread.pid if isinstance(reason, Stopped) else reason.pid
-        return self.has("multiprocess") or pid == self.general.pid
+        return self.has("multiprocess") or pid == self._general.pid
 
     def detach(self, pid: int) -> None:
         """Leave one inferior, which runs on; with the last one, leave the machine."""
@@ -205,7 +214,7 @@ class Session:
             if inferior.alive and inferior.pid not in self._detached
         }
         if isinstance(reason, Stopped) and reason.thread.pid in self._attached:
-            self.general = reason.thread
+            self._general = reason.thread
         else:
             self._select_any()
 
@@ -217,9 +226,9 @@ class Session:
             self._select_any()
 
     def _select_any(self) -> None:
-        if self._attached and self.general.pid not in self._attached:
+        if self._attached and self._general.pid not in self._attached:
             first = next(iter(self._attached.values()))
-            self.general = self._first_thread(first)
+            self._general = self._first_thread(first)
 
     @staticmethod
     def _first_thread(inferior: Inferior) -> ThreadId:

@@ -88,7 +88,7 @@ def test_a_stop_selects_its_thread(machine: MonitoredMachine) -> None:
 def test_the_dead_are_not_shown(ask: Ask, machine: MonitoredMachine) -> None:
     machine.inferior(1).alive = False
     assert ask(b"qfThreadInfo") == b"mp2.1"
-    assert bytes(ask(b"?")).startswith(b"T05thread:p2.1;")
+    assert ask(b"qC") == b"QCp2.1"
 
 
 def test_a_dead_machine_says_so(ask: Ask, machine: MonitoredMachine) -> None:
