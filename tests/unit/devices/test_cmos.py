@@ -240,6 +240,14 @@ def test_alarm_follows_when_the_time_is_set(rtc: Clockwork) -> None:
     assert rtc.cmos.deadline() == 10 * SECOND
 
 
+def test_a_passed_alarm_comes_again_the_next_day(rtc: Clockwork) -> None:
+    rtc[5], rtc[3], rtc[1] = 0x00, 0x00, 0x05
+    rtc[B] = 0x22
+    rtc.go(5 * SECOND)
+    assert rtc[C] & 0xA0 == 0xA0
+    assert rtc.cmos.deadline() == 86_405 * SECOND
+
+
 def test_set_masks_the_update_interrupt(rtc: Clockwork) -> None:
     rtc[B] = 0x12
     rtc[B] = 0x92

@@ -225,12 +225,111 @@ def test_special_mask_mode_lets_lower_lines_through(board: Board) -> None:
 
 
 def test_poll_acknowledges(board: Board) -> None:
-    board.raise_(5)
-    board.run([("m", COMMAND, 0x0C)])
-    assert board.read("m", COMMAND) == 0x85
+    board.raise_(4)
+    board.run([("m", COMMAND, 0x0B), ("m", COMMAND, 0x0C)])
+    assert board.read("m", COMMAND) == 0x84
     assert not board.pics.output
+    assert board.read("m", COMMAND) == 1 << 4, "one read is the poll's, as before after"
     board.run([("m", COMMAND, 0x0C)])
-    assert board.read("m", COMMAND) == 0, "5 is in service"
+    assert board.read("m", DATA) == 0, "4 is in service"
+    assert board.read("m", DATA) == 0
+
+
+def test_a_poll_word_is_not_a_choice_of_register(board: Board) -> None:
+    board.raise_(3)
+    board.take()
+    board.run([("m", COMMAND, 0x0B), ("m", COMMAND, 0x08), ("m", COMMAND, 0x09)])
+    assert board.read("m", COMMAND) == 1 << 3
+
+
+def test_register_words_leave_the_special_mask_alone(board: Board) -> None:
+    board.raise_(1)
+    board.take()
+    board.raise_(6)
+    board.run([("m", COMMAND, 0x28), ("m", DATA, 0x02)])
+    assert not board.pics.output, "not set without its enable bit"
+    board.run([("m", COMMAND, 0x68), ("m", COMMAND, 0x0B)])
+    assert board.pics.output
+    board.run([("m", COMMAND, 0x48)])
+    assert not board.pics.output
+
+
+def test_words_without_eoi_end_nothing(board: Board) -> None:
+    board.raise_(3)
+    board.take()
+    board.run([("m", COMMAND, word) for word in (0x00, 0x40, 0x43, 0x80, 0xC2)])
+    board.run([("m", COMMAND, 0x0B)])
+    assert board.read("m", COMMAND) == 1 << 3
+    board.raise_(2)
+    assert not board.pics.output, "0xc2 made 2 the last, 3 the first"
+    board.run([("m", COMMAND, 0x63)])
+    assert board.pics.master.acknowledge() == 2
+
+
+def test_rotation_by_automatic_eoi_can_be_cleared(board: Board) -> None:
+    board.run([("m", COMMAND, 0x11), ("m", DATA, 0x30), ("m", DATA, 4), ("m", DATA, 3)])
+    board.run([("m", COMMAND, 0x80), ("m", COMMAND, 0x00)])
+    board.raise_(4)
+    board.take()
+    board.raise_(1, 5)
+    assert board.take() == [0x31, 0x35]
+
+
+def test_initialisation_ends_all_modes(board: Board) -> None:
+    board.run([("m", COMMAND, 0x80), ("m", COMMAND, 0xC4), ("m", COMMAND, 0x6F)])
+    board.run([("m", COMMAND, 0x11), ("m", DATA, 0x30), ("m", DATA, 4), ("m", DATA, 3)])
+    board.raise_(5)
+    assert board.read("m", COMMAND) == 1 << 5, "IRR, and no poll"
+    assert board.take() == [0x35]
+    board.raise_(0, 6)
+    assert board.take() == [0x30, 0x36], "0 is first, and nothing rotates"
+    board.run([("m", COMMAND, 0x11), ("m", DATA, 0x30), ("m", DATA, 4), ("m", DATA, 1)])
+    board.raise_(1)
+    board.take()
+    board.raise_(7)
+    board.run([("m", DATA, 0x02)])
+    assert not board.pics.output, "no special mask"
+
+
+def test_all_lines_level_triggered_by_icw1(board: Board) -> None:
+    board.raise_(0, 7)
+    board.run([("m", COMMAND, 0x19), ("m", DATA, 0x30), ("m", DATA, 4), ("m", DATA, 3)])
+    assert [board.pics.acknowledge() for _ in range(2)] == [0x30, 0x30]
+    board.pics.set_line(0, False)
+    assert board.pics.acknowledge() == 0x37
+    assert board.read("m", COMMAND) == 1 << 7
+
+
+def test_a_level_said_twice_is_no_edge(board: Board) -> None:
+    board.raise_(3)
+    board.take()
+    board.run([("m", COMMAND, 0x63)])
+    board.raise_(3)
+    assert not board.pics.output
+    board.pics.set_line(5, False)
+    assert not board.pics.output
+
+
+def test_vectors_before_initialisation_and_their_low_bits() -> None:
+    pics = PicPair()
+    pics.set_line(4, True)
+    assert pics.acknowledge() == 4
+    for offset, value in ((COMMAND, 0x11), (DATA, 0x37), (DATA, 4), (DATA, 1)):
+        pics.master.write(offset, 1, value)
+    pics.set_line(1, True)
+    assert pics.acknowledge() == 0x31, "the line is in the low bits"
+
+
+def test_intr_is_told() -> None:
+    levels: list[bool] = []
+    pics = PicPair(levels.append)
+    pics.set_line(3, True)
+    pics.set_line(1, True)
+    pics.acknowledge()
+    assert levels == [True, False], "3 is below 1"
+    pics.master.write(COMMAND, 1, 0x20)
+    pics.acknowledge()
+    assert levels == [True, False, True, False]
 
 
 def test_state_round_trip(board: Board) -> None:

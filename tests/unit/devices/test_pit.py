@@ -98,6 +98,20 @@ def test_one_shot_fires_once(timer: Timer) -> None:
     assert timer.line.rises == 3
 
 
+def test_a_new_count_takes_the_interrupt_back(timer: Timer) -> None:
+    timer.out(CONTROL, 0x30)
+    timer.out(0, 100, 0)
+    timer.go(101)
+    assert timer.line.level
+    timer.out(0, 100)
+    assert not timer.line.level, "the first byte stops mode 0"
+    timer.go(500)
+    assert timer.count(0) & 0xFF00 == 0
+    timer.out(0, 0)
+    timer.go(601)
+    assert timer.line.level
+
+
 def test_shutdown_stops_the_interrupts(timer: Timer) -> None:
     timer.out(CONTROL, 0x34)
     timer.out(0, 0xE8, 0x03)
@@ -263,6 +277,15 @@ def test_read_back(timer: Timer) -> None:
     timer.out(CONTROL, 0xC2)  # status and count
     assert timer.pit.read(0, 1) == 0xB6
     assert timer.count(0) == 14, "mode 3 counts by two"
+    timer.go(5)
+    timer.out(CONTROL, 0xD2)  # count alone
+    timer.go(6)
+    assert timer.count(0) == 8
+    assert timer.count(0) == 6
+    timer.out(CONTROL, 0xF2)  # nothing of counter 0
+    timer.out(CONTROL, 0xCC)  # both of the others
+    timer.go(7)
+    assert timer.count(0) == 4
     timer.out(CONTROL, 0xEE)
     assert timer.pit.read(2, 1) & 0x40, "counter 2 has no count"
 

@@ -188,6 +188,49 @@ def test_trigger_level_and_timeout(port: Port, line: Line) -> None:
     assert port.uart.deadline() is None
 
 
+@pytest.mark.parametrize(
+    ("fcr", "trigger"), [(0x01, 1), (0x41, 4), (0x81, 8), (0xC1, 14)]
+)
+def test_trigger_levels(port: Port, line: Line, fcr: int, trigger: int) -> None:
+    port.open()
+    port.out((FCR, fcr))
+    port.uart.receive(bytes(16))
+    port.go((trigger - 1) * CHARACTER)
+    assert not line.level
+    port.go(CHARACTER)
+    assert line.level
+    assert port.in_(IIR) == 0xC4
+
+
+def test_characters_take_the_time_that_the_divisor_says(port: Port) -> None:
+    port.open()
+    port.out((LCR, 0x83), (DLL, 12), (LCR, 3))  # 9600 baud
+    port.uart.receive(b"x")
+    character = TICKS_PER_SECOND * 10 // 9600
+    assert port.uart.deadline() == character
+    port.go(character)
+    assert port.uart.deadline() == 5 * character, "then the timeout"
+    port.drain()
+    port.out((LCR, 0x83), (DLL, 0), (LCR, 3))  # 0 divides by 65536
+    port.uart.receive(b"x")
+    assert (
+        port.uart.deadline() == port.clock.ticks + TICKS_PER_SECOND * 655_360 // 115_200
+    )
+
+
+def test_switching_the_fifos_empties_them(port: Port) -> None:
+    port.open()
+    for fcr in (0x00, 0x01):
+        port.uart.receive(b"x")
+        port.go(CHARACTER)
+        port.out((FCR, fcr))
+        assert not port.in_(LSR) & 1
+    port.uart.receive(b"x")
+    port.go(CHARACTER)
+    port.out((FCR, 0x01))
+    assert port.in_(LSR) & 1, "nothing was switched or cleared"
+
+
 def test_without_fifos_each_character_interrupts(port: Port, line: Line) -> None:
     port.open()
     port.out((FCR, 0))
@@ -246,6 +289,29 @@ def test_out2_gates_the_interrupt(port: Port, line: Line) -> None:
     assert line.level
     port.out((MCR, 0x1B))
     assert not line.level, "loopback takes OUT2 off the pin"
+
+
+def test_line_status_interrupt_goes_when_read(port: Port, line: Line) -> None:
+    port.out((MCR, 0x10), (FCR, 0), (THR, 1), (THR, 2), (MCR, 0x0B), (IER, 4))
+    assert line.level
+    assert port.in_(IIR) & 0x0F == 6
+    port.in_(LSR)
+    assert not line.level
+
+
+def test_modem_interrupt_goes_when_read(port: Port, line: Line) -> None:
+    port.out((MCR, 0x10), (MCR, 0x0B), (IER, 8))
+    assert line.level
+    assert port.in_(IIR) & 0x0F == 0
+    port.in_(MSR)
+    assert not line.level
+
+
+def test_disabled_causes_do_not_show(port: Port) -> None:
+    port.out((MCR, 0x10), (FCR, 0), (THR, 1), (THR, 2))
+    for ier, iir in ((0, 1), (8, 0), (2, 2), (1, 4), (4, 6)):
+        port.out((IER, ier))
+        assert port.in_(IIR) & 0x0F == iir
 
 
 def test_overrun_interrupts_first(port: Port, line: Line) -> None:
