@@ -56,10 +56,11 @@ class Connection(asyncio.Protocol):
         self._server = server
         self._run: asyncio.Future[StopReason] | None = None
         self.conversation = Conversation(self, PACKETS.session(server.machine))
+        self._admitted = False
         self.lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Set up the socket and ask to be served."""
+        """Set up the socket."""
         transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
         transport.set_write_buffer_limits(_WRITE_BUFFER)
         sock = transport.get_extra_info("socket")
@@ -69,12 +70,19 @@ class Connection(asyncio.Protocol):
         self.join(transport)
 
     def join(self, transport: _Transport) -> None:
-        """Write to ``transport`` and ask to be served."""
+        """Write to ``transport``."""
         self._transport = transport
-        self._server.admit(self)
+        self._server.welcome(self)
 
     def data_received(self, data: bytes) -> None:
-        """Pass bytes on."""
+        """Pass bytes on; with the first, ask to be served.
+
+        Not before: who says nothing keeps nobody out, and the loop may learn
+        of this client before it learns that the last one has gone.
+        """
+        if not self._admitted:
+            self._admitted = True
+            self._server.admit(self)
         self.conversation.feed(data)
 
     def pause_writing(self) -> None:
@@ -178,9 +186,12 @@ class Server:
     def _connection(self) -> Connection:
         return Connection(self)
 
+    def welcome(self, connection: Connection) -> None:
+        """Take note of a new connection."""
+        self._connections.add(connection)
+
     def admit(self, connection: Connection) -> None:
         """Serve a new client, let it wait, or turn it away."""
-        self._connections.add(connection)
         conversation = connection.conversation
         if self._holder is None:
             self._holder = connection
