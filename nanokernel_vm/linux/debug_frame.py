@@ -23,6 +23,7 @@ Row = tuple[int, Rule | None]
 _Span = tuple[int, int, Rule]
 
 _FIRST = Rule(Kind.CALL, Reg.SP, cfi.WORD, Reg.UNDEFINED, 0, False)
+_PADDING = 16  # what functions are aligned to: a smaller hole is none
 _CIE_ID = 0xFFFFFFFF
 _VERSION = 3
 
@@ -58,8 +59,10 @@ class DebugFrame:
                 known -= 1
             if known:
                 self._add_function(spans[:known], padded=known == code < len(spans))
-            if known < code or not code:
-                self.add_end(range(spans[known][0], spans[max(code, 1) - 1][1]))
+            if known < code:
+                self.add_end(range(spans[known][0], spans[code - 1][1]))
+            elif not code and spans[-1][1] - spans[0][0] >= _PADDING:
+                self.add_end(range(spans[0][0], spans[-1][1]))
 
     def add_end(self, addrs: range) -> None:
         """Add an FDE that ends every backtrace that reaches ``addrs``."""

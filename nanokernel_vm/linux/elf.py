@@ -43,6 +43,7 @@ class SectionFlag(IntFlag):
     EXECINSTR = 4
     MERGE = 0x10
     STRINGS = 0x20
+    COMPRESSED = 0x800
 
 
 class SymbolType(IntEnum):
@@ -171,7 +172,7 @@ class ElfImage:
             if row[0] == PT_LOAD
         ]
         rows = [SHDR.unpack_from(self.data, shoff + i * 64) for i in range(shnum)]
-        strings = self._contents(rows[shstrndx])
+        strings = bytes(self._contents(rows[shstrndx]))
         names = [_string(strings, row[0]) for row in rows]
         self.sections = [
             Section(
@@ -214,7 +215,7 @@ class ElfImage:
         table = self.find(".symtab")
         if table is None:
             return []
-        strings = self.section(table.link).data
+        strings = bytes(self.section(table.link).data)
         by_index = ["", *(s.name for s in self.sections)]
         return [
             Symbol(
@@ -227,8 +228,5 @@ class ElfImage:
         ]  # fmt: skip
 
 
-def _string(strings: bytes | memoryview, offset: int) -> str:
-    end = offset
-    while strings[end]:
-        end += 1
-    return str(strings[offset:end], "ascii", "replace")
+def _string(strings: bytes, offset: int) -> str:
+    return strings[offset : strings.index(0, offset)].decode("ascii", "replace")

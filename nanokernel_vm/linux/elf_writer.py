@@ -13,6 +13,7 @@ from nanokernel_vm.linux.elf import (
     SHDR,
     SYM,
     X86_64,
+    ElfImage,
     Section,
     SectionType,
     Segment,
@@ -23,6 +24,7 @@ from nanokernel_vm.linux.elf import (
 _EXEC = 2
 _PAGE = 4096
 _SHN_ABS = 0xFFF1
+_SH_OFFSET, _SH_SIZE = 4, 5
 
 
 def symbol_sections(symbols: Iterable[Symbol], names: Sequence[str]) -> list[Section]:
@@ -128,3 +130,18 @@ class _Layout:
 
 def _aligned(offset: int, align: int) -> int:
     return -(-offset // max(align, 1)) * max(align, 1)
+
+
+def copy_with_section(
+    image: ElfImage, path: Path, section: Section, data: bytes
+) -> None:
+    """Write a copy of ``image`` whose ``section`` has other contents."""
+    start = _aligned(len(image.data), section.align)
+    row = list(SHDR.unpack_from(image.data, section.header))
+    row[_SH_OFFSET], row[_SH_SIZE] = start, len(data)
+    with path.open("wb") as file:
+        file.write(image.data)
+        file.seek(start)
+        file.write(data)
+        file.seek(section.header)
+        file.write(SHDR.pack(*row))
