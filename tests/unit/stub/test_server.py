@@ -13,57 +13,16 @@ import pytest
 
 from stub.endpoint import Tcp, Unix, parse_endpoint
 from stub.errors import EndpointError
-from stub.framing import Decoder, Packet, encode
+from stub.framing import encode
 from stub.server import Server, serve
 from tests.fakes import MonitoredMachine, two_partitions
+from tests.raw_client import RawClient
 
 LOCAL = Tcp("127.0.0.1", 0)
 BUSY = b"E.another client is debugging this machine; it must detach first"
 
 
-class Client:
-    """A raw client; every wait has a limit."""
-
-    def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        self.reader = reader
-        self.writer = writer
-        self._decoder = Decoder()
-
-    def send(self, payload: bytes) -> None:
-        self.writer.write(encode(payload))
-
-    async def receive(self) -> bytes:
-        async with asyncio.timeout(10):
-            while True:
-                data = await self.reader.read(1)
-                if not data:
-                    raise EOFError
-                for event in self._decoder.feed(data):
-                    if isinstance(event, Packet):
-                        return event.payload
-
-    async def ask(self, payload: bytes) -> bytes:
-        self.send(payload)
-        return await self.receive()
-
-    async def hello(self) -> None:
-        await self.ask(b"qSupported:multiprocess+;error-message+")
-        await self.ask(b"QStartNoAckMode")
-        assert (await self.ask(b"?")).startswith(b"T")
-
-    async def leave(self) -> None:
-        self.writer.close()
-        await self.writer.wait_closed()
-
-    async def gone(self) -> bool:
-        """Whether the server has hung up, having sent nothing more."""
-        async with asyncio.timeout(10):
-            return (await self.reader.read()).strip(b"+") == b""
-
-
-Connect = Callable[[], Awaitable[Client]]
+Connect = Callable[[], Awaitable[RawClient]]
 
 
 @pytest.fixture
@@ -82,14 +41,10 @@ async def server(machine: MonitoredMachine) -> AsyncIterator[Server]:
 
 @pytest.fixture
 async def connect(server: Server) -> AsyncIterator[Connect]:
-    clients: list[Client] = []
+    clients: list[RawClient] = []
 
-    async def connect() -> Client:
-        assert isinstance(server.address, Tcp)
-        streams = await asyncio.open_connection(
-            server.address.host, server.address.port, limit=1 << 20
-        )
-        clients.append(Client(*streams))
+    async def connect() -> RawClient:
+        clients.append(await RawClient.connect(server.address))
         return clients[-1]
 
     yield connect
@@ -199,7 +154,7 @@ async def test_replies_nobody_reads_hold_up_requests(
     assert await client.receive() == b"QCp1.1"
 
 
-async def _large(client: Client) -> int:
+async def _large(client: RawClient) -> int:
     async with asyncio.timeout(10):
         frame = await client.reader.readuntil(b"#")
         await client.reader.readexactly(2)
@@ -233,7 +188,7 @@ async def test_a_unix_socket_is_private_and_removed(tmp_path: Path) -> None:
     server = await serve(two_partitions(), Unix(str(path)))
     try:
         assert path.stat().st_mode & 0o777 == 0o600
-        client = Client(*await asyncio.open_unix_connection(str(path)))
+        client = await RawClient.connect(server.address)
         await client.hello()
         with pytest.raises(EndpointError, match="address already in use"):
             await serve(two_partitions(), Unix(str(path)))
