@@ -91,12 +91,17 @@ def build(
     refresh: Annotated[
         bool, typer.Option("--refresh", help="Ask Debian for newer packages.")
     ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Do not list what is there.")
+    ] = False,
 ) -> None:
     """Download and build every kernel, initrd and symbol file that is missing."""
     from nanokernel_vm.build import ARTIFACTS, ensure
 
     for name in ARTIFACTS:
-        typer.echo(f"{name:24} {ensure(name, refresh=refresh)}")
+        path = ensure(name, refresh=refresh)
+        if not quiet:
+            typer.echo(f"{name:24} {path}")
 
 
 @app.command(epilog="Example: nk info examples/two-linuxes.toml --json")

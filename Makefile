@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# make run    boot the pair and serve gdb on localhost:1234
+# make test   all tests          make lint   types and style
+# make bench  speed beside QEMU, gdbserver and udbserver
+# Each first does what "make setup" does, which is nothing the second time.
+
+SYSTEM_PYTHON := $(firstword $(wildcard /usr/bin/python3) python3)
+VENV := .venv
+BIN := $(VENV)/bin
+
+# Debian packages: to build the extension and the guest kernel, to make symbols, to debug
+PACKAGES := bc binutils bison bpftool cpio flex gcc gdb kmod libc6-dev libelf-dev \
+	lz4 make python3-dev python3-venv xz-utils zstd
+BENCH_PACKAGES := gdbserver qemu-system-x86
+
+.PHONY: setup packages bench-packages run test lint bench clean
+
+run: setup
+	$(BIN)/nk run examples/two-linuxes.toml
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: setup bench-packages
+	$(BIN)/pip install --quiet --editable '.[bench]'
+	$(BIN)/python -m tests.bench
+
+setup: packages $(VENV)/installed
+	@$(BIN)/nk build --quiet
+
+packages:
+	@.ci/packages $(PACKAGES)
+
+bench-packages:
+	@.ci/packages $(BENCH_PACKAGES)
+
+$(VENV)/installed: pyproject.toml nanokernel_vm/cpu/_ticker.c
+	$(SYSTEM_PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info nanokernel_vm/cpu/*.so
