@@ -290,6 +290,20 @@ def test_read_back(timer: Timer) -> None:
     assert timer.pit.read(2, 1) & 0x40, "counter 2 has no count"
 
 
+@pytest.mark.parametrize("counter", [0, 1, 2])
+def test_read_back_selects_counters(timer: Timer, counter: int) -> None:
+    timer.pit.set_gate(True)
+    for n in range(3):
+        timer.out(CONTROL, n << 6 | 0x30)
+        timer.out(n, 0x00, 0x10 << n)
+    timer.go(11)
+    timer.out(CONTROL, 0xD0 | 2 << counter)
+    timer.go(21)
+    assert [timer.count(n) for n in range(3)] == [
+        (0x1000 << n) - (10 if n == counter else 20) for n in range(3)
+    ]
+
+
 def test_new_count_waits_for_the_period(timer: Timer) -> None:
     timer.out(CONTROL, 0x34)
     timer.out(0, 100, 0)
