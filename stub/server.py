@@ -104,8 +104,6 @@ class Connection(asyncio.Protocol):
         else:
             self.interrupt()
 
-    # -- what the conversation asks for (conversation.Wire) --
-
     def write(self, data: bytes) -> None:
         """Send."""
         self._transport.write(data)
@@ -231,6 +229,8 @@ class Server:
             self._listener.close()
             if isinstance(self.address, Unix):
                 _unlink(self.address.path)
+        if self._holder is not None and self._holder.conversation.running:
+            self.machine.interrupt()  # now: the caller may wait for the machine next
         for connection in tuple(self._connections):
             connection.abort()
         self._check_closed()

@@ -62,8 +62,6 @@ class Session:
         """Whether the client announced ``feature``."""
         return feature in self.features
 
-    # -- inferiors and threads --
-
     @property
     def inferiors(self) -> Sequence[Inferior]:
         """Attached inferiors the client can name: only one without multiprocess."""
@@ -129,8 +127,6 @@ class Session:
         return wanted in (Inferior, Machine) or any(
             _implements(type(candidate), wanted) for candidate in candidates
         )
-
-    # -- attaching, stopping, leaving --
 
     def attach(self, pid: int) -> bytes:
         """Take (back) one inferior; return its stop reply."""

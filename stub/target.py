@@ -133,7 +133,11 @@ class Machine(Protocol):
         """
 
     def attach(self) -> StopReason:
-        """A client has come: stop everything; the reason of the current stop."""
+        """A client has come: stop everything; the reason of the current stop.
+
+        It takes all inferiors, those once detached too; what the client does not
+        want is detached again.  Called again when it takes one back.
+        """
 
     def kill(self, pid: int) -> None:
         """End one partition for good; the others are not touched."""

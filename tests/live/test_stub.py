@@ -6,6 +6,7 @@ gdb understands the server, not that a kernel runs.
 """
 
 import asyncio
+import signal
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -87,22 +88,30 @@ async def server(machine: MonitoredMachine) -> AsyncIterator[Server]:
 
 @pytest.fixture(params=GDBS)
 def gdb(request: pytest.FixtureRequest, server: Server) -> Gdb:
-    """Run a gdb's commands after ``target remote``; return all it prints."""
+    """Run a gdb's commands after ``target remote``; return all it prints.
+
+    Once ``interrupt`` is true the user presses Ctrl-C.
+    """
 
     program = GDBS[request.param]
     if not available(program):
         pytest.skip(f"no gdb at {program}")
 
-    async def run(*commands: str) -> str:
+    async def run(*commands: str, interrupt: Callable[[], bool] | None = None) -> str:
         words = [w for c in commands for w in ("-ex", c)]
         connect = f"target remote {server.address}"
         process = await asyncio.create_subprocess_exec(
             program,
             *("-nx", "-batch", "-iex", "set width 0", "-ex", connect, *words),
+            stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
         async with asyncio.timeout(PATIENCE):
+            while interrupt is not None and not interrupt():
+                await asyncio.sleep(0)
+            if interrupt is not None:
+                process.send_signal(signal.SIGINT)
             output, _ = await process.communicate()
         return output.decode()
 
@@ -160,6 +169,15 @@ async def test_a_breakpoint_is_of_one_inferior(gdb: Gdb) -> None:
     assert "guest_work (x=" in text
     assert "* 2    process 2" in text
     assert "Temporary breakpoint 2, " in text
+
+
+async def test_ctrl_c_stops_a_run(gdb: Gdb, machine: MonitoredMachine) -> None:
+    text = await gdb(
+        *("inferior 2", "continue"),
+        interrupt=lambda: machine.log[-1:] == ["resume c:p2.-1"],
+    )
+    assert "received signal SIGINT" in text
+    assert "interrupt" in machine.log
 
 
 async def test_watching(gdb: Gdb, machine: MonitoredMachine) -> None:

@@ -169,6 +169,7 @@ async def test_closing_ends_a_run_and_the_connection(
     client.send(b"vCont;c")
     await until(lambda: machine.log[-1].startswith("resume"))
     server.close()
+    assert machine.log[-1] == "interrupt"
     async with asyncio.timeout(10):
         await server.wait_closed()
     assert machine.log[-1] == "interrupt"  # and it is not let run on
