@@ -25,6 +25,7 @@ TSC_PER_TICK = 5  # 2 GHz: a tick is 2.5 ns
 NEVER = (1 << 64) - 1
 _BUS_END = 1 << 46  # addresses that a page table entry may name and a bus answers
 _PAGE = 0x1000
+_EMPTY_TABLE = _BUS_END  # a page of zeros, beyond what a guest can reach
 
 
 class Event(IntEnum):
@@ -250,6 +251,7 @@ class Engine:
 
         pointer = window.ram.pointer + window.base
         self._uc.mem_map_ptr(window.base, window.size, k.UC_PROT_ALL, pointer)
+        self._uc.mem_map(_EMPTY_TABLE, _PAGE, k.UC_PROT_READ)
         for base, end in ((0, window.base), (window.end, _BUS_END)):
             if base < end:
                 self._uc.mmio_map(base, end - base, read, base, write, base)
@@ -326,7 +328,16 @@ class Engine:
         return handle.value
 
     def _unhook(self, handle: int) -> None:
+        """Delete a hook without a trace in the processor or in guest memory.
+
+        Unicorn looks up the page of every address that the hook was called for, and
+        that walk would set accessed bits and, where it fails, leave a fault pending. So
+        it gets empty page tables, and the state is put back.
+        """
+        self._uc.reg_write(x.UC_X86_REG_CR3, _EMPTY_TABLE)
         uclib.uc_hook_del(self.handle, ctypes.c_size_t(handle))
+        self.put_state()
+        self.flush_tlb()
         self._stale = True
 
 
