@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One machine for all that leave it whole; a gdb of each kind attached to it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.live.mi import GDBS, Gdb, available
+from tests.live.process import NkRun
+
+
+@pytest.fixture(scope="session")
+def machine() -> Iterator[NkRun]:
+    """Both kernels at their shells.  Wreck one of your own instead."""
+    with NkRun() as run:
+        run.wait_for_shells()
+        yield run
+
+
+@pytest.fixture(scope="module", params=GDBS)
+def program(request: pytest.FixtureRequest) -> str:
+    """A gdb of each kind, by name."""
+    name = str(request.param)
+    if not available(GDBS[name]):
+        pytest.skip(f"no gdb at {GDBS[name]}")
+    return name
+
+
+@pytest.fixture(scope="module")
+def attached(machine: NkRun, program: str) -> Iterator[Gdb]:
+    """Attach a gdb once for all tests of a module."""
+    debugger = Gdb(GDBS[program])
+    debugger.attach(machine.address)
+    yield debugger
+    debugger.close()
+
+
+@pytest.fixture
+def gdb(attached: Gdb) -> Iterator[Gdb]:
+    """Give the attached gdb as new: the host current, nothing set."""
+    attached.inferior(1)
+    yield attached
+    if attached.running:
+        attached.interrupt()
+    attached("delete")
+    attached("set schedule-multiple off")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark all that is here."""
+    for item in items:
+        if "/live/" in str(item.path):
+            item.add_marker(pytest.mark.gdb)
