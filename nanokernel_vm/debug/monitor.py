@@ -182,6 +182,13 @@ def _info(monitor: Monitor, current: Partition, _: Sequence[str]) -> Iterable[st
             yield f"panic        {board.guest.panic}"
 
 
+def _digest(
+    monitor: Monitor, current: Partition, arguments: Sequence[str]
+) -> Iterable[str]:
+    partition = monitor.partition(arguments[0]) if arguments else current
+    yield f"{partition.name}: RAM {partition.window.digest()}"
+
+
 COMMANDS: dict[str, Command] = {
     "help": Command("help", "this list", _help),
     "partitions": Command("partitions", "all partitions and their state", _partitions),
@@ -190,6 +197,7 @@ COMMANDS: dict[str, Command] = {
     "violations": Command(
         "violations [PARTITION]", "accesses to what it does not own", _violations
     ),
+    "digest": Command("digest [PARTITION]", "SHA-256 of all of its memory", _digest),
     "xp": Command("xp ADDRESS [LENGTH]", "dump physical memory", _xp),
     "translate": Command("translate ADDRESS", "walk the page tables", _translate),
 }
