@@ -18,6 +18,7 @@ from nanokernel_vm.errors import ConfigError, MachineError
 from nanokernel_vm.machine import Machine
 from nanokernel_vm.partition import Condition
 from nanokernel_vm.symbols import symbol_file
+from stub.endpoint import Stdio
 from stub.server import parse_endpoint, serve
 
 TIMEOUT, FAILED = 3, 4
@@ -97,6 +98,9 @@ class Run:
             if self.endpoint is not None:
                 server = await serve(self.debug, self.endpoint)
                 print(f"nk: gdb: target remote {server.address}", file=sys.stderr)
+                if isinstance(self.endpoint, Stdio):
+                    leaving = asyncio.create_task(server.wait_closed())
+                    leaving.add_done_callback(lambda _: self.ended.set())
             self.consoles.open(self._loop)
             if not self.options.freeze:
                 self.debug.run_freely()
