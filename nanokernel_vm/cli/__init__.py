@@ -32,7 +32,7 @@ _MachineFile = Annotated[
 
 
 @app.command(
-    epilog="Example: nk run examples/host-only.toml --until 'host:host# ' --warp --digest"
+    epilog="Example: nk run examples/host-only.toml --until 'host:host# ' --digest"
 )
 def run(
     machine: _MachineFile = _EXAMPLE,

@@ -36,7 +36,7 @@ class Consoles:
             if machine.board(name) is None or not equals or not where:
                 names = ", ".join(p.name for p in machine.partitions)
                 raise ConfigError(
-                    f"--console {word}: write PARTITION=stdio|pty|FILE; there are {names}"
+                    f"--console {word}: write NAME=stdio|pty|FILE; there are {names}"
                 )
             self._choices[name] = where
         if list(self._choices.values()).count("stdio") > 1:
