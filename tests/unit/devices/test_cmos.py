@@ -110,6 +110,16 @@ def test_time_stands_still_while_set(rtc: Clockwork) -> None:
     assert rtc.time() == "2026-01-01 00:00:00 day 5"
 
 
+def test_setting_goes_on_until_set_is_cleared(rtc: Clockwork) -> None:
+    rtc[B] = 0x82
+    rtc[4] = 0x13
+    rtc[B] = 0x82
+    rtc[2] = 0x14
+    rtc[B] = 0x02
+    rtc[B] = 0x02
+    assert rtc.time() == "2026-01-01 13:14:00 day 5"
+
+
 def test_one_register_can_be_set_alone(rtc: Clockwork) -> None:
     rtc[4] = 0x13
     rtc[0x32] = 0x19
@@ -174,6 +184,17 @@ def test_update_interrupt_every_second(rtc: Clockwork, line: Line) -> None:
         assert rtc[C] == 0
 
 
+def test_enabling_what_has_happened_interrupts_at_once(
+    rtc: Clockwork, line: Line
+) -> None:
+    rtc.go(SECOND * 11 // 2)
+    rtc[B] = 0x12
+    assert line.level
+    assert rtc[C] & 0x90 == 0x90
+    assert not line.level
+    assert rtc.cmos.deadline() == 6 * SECOND
+
+
 def test_flags_come_without_interrupts_too(rtc: Clockwork, line: Line) -> None:
     rtc[5], rtc[3], rtc[1] = 0x00, 0x00, 0x02
     rtc.go(3 * SECOND)
@@ -226,8 +247,11 @@ def test_alarm(
     assert rtc[C] & 0xA0 == 0xA0
 
 
-def test_impossible_alarm_never_comes(rtc: Clockwork) -> None:
-    rtc[5], rtc[3], rtc[1] = 0x24, 0x61, 0x00
+@pytest.mark.parametrize("alarm", [(0x24, 0x00, 0x00), (0x23, 0x61, 0x00)])
+def test_impossible_alarm_never_comes(
+    rtc: Clockwork, alarm: tuple[int, int, int]
+) -> None:
+    rtc[5], rtc[3], rtc[1] = alarm
     rtc[B] = 0x22
     assert rtc.cmos.deadline() is None
 
