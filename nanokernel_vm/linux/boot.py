@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The 64-bit boot protocol: boot parameters, memory map, first page tables.
+"""The 64-bit boot protocol: what lies in memory and the registers at the entry.
 
-Documentation/arch/x86/boot.rst, "64-bit Boot Protocol", and
-arch/x86/include/uapi/asm/bootparam.h (6.1).  Layout at the base of a window::
+Documentation/arch/x86/boot.rst, "64-bit Boot Protocol".  Layout at the base of a
+window::
 
     0x01000  GDT
     0x02000  page tables: identity, 2 MiB pages, first 4 GiB
@@ -19,6 +19,7 @@ from pathlib import Path
 from nanokernel_vm.cpu import state as s
 from nanokernel_vm.cpu.state import State
 from nanokernel_vm.errors import LoadError
+from nanokernel_vm.linux.boot_params import boot_params, rng_seed
 from nanokernel_vm.linux.image import LoadedKernel, load_kernel
 from nanokernel_vm.memory import PAGE_SIZE, Window
 
@@ -31,13 +32,6 @@ _GDT, _TABLES, _PARAMS, _CMDLINE, _SETUP_DATA = (
 )
 _CMDLINE_SIZE = 2048
 _LEGACY_END, _HIGH = 0x9_F000, 0x10_0000
-
-# struct setup_header
-_E820_COUNT, _BOOT_FLAG, _MAGIC, _VERSION = 0x1E8, 0x1FE, 0x202, 0x206
-_LOADER, _FLAGS, _INITRD, _CMDLINE_PTR, _E820 = 0x210, 0x211, 0x218, 0x228, 0x2D0
-_SETUP_DATA_PTR = 0x250
-_LOADED_HIGH = 1
-_SETUP_RNG_SEED = 9
 
 _CODE = 0x00AF_9B00_0000_FFFF  # 64-bit code, DPL 0
 _DATA = 0x00CF_9300_0000_FFFF
@@ -95,29 +89,13 @@ def _write_params(window: Window, cmdline: str, initrd: tuple[int, int]) -> None
             f"command line of {len(line)} bytes; at most {_CMDLINE_SIZE - 1}"
         )
     base = window.base
-    params = bytearray(PAGE_SIZE)
-    params[_LOADER], params[_FLAGS] = 0xFF, _LOADED_HIGH
-    struct.pack_into("<H", params, _BOOT_FLAG, 0xAA55)
-    struct.pack_into("<4sH", params, _MAGIC, b"HdrS", 0x20F)
-    struct.pack_into("<II", params, _INITRD, *initrd)
-    struct.pack_into("<I", params, _CMDLINE_PTR, base + _CMDLINE)
-    ranges = [(base, _LEGACY_END), (base + _HIGH, window.size - _HIGH)]
-    params[_E820_COUNT] = len(ranges)
-    for index, (start, size) in enumerate(ranges):
-        struct.pack_into("<QQI", params, _E820 + 20 * index, start, size, 1)
-    struct.pack_into("<Q", params, _SETUP_DATA_PTR, base + _SETUP_DATA)
-    window.write(base + _SETUP_DATA, _seed(line))
-    window.write(base + _PARAMS, bytes(params))
+    ram = ((base, _LEGACY_END), (base + _HIGH, window.size - _HIGH))
+    params = boot_params(ram, initrd, base + _CMDLINE, base + _SETUP_DATA)
+    # The same seed every time.  Without one, every inode made before the generator is
+    # ready costs rounds of BLAKE2.
+    window.write(base + _SETUP_DATA, rng_seed(hashlib.sha512(line).digest()))
+    window.write(base + _PARAMS, params)
     window.write(base + _CMDLINE, line + b"\0")
-
-
-def _seed(line: bytes) -> bytes:
-    """A setup_data node that seeds Linux's random numbers: the same run every time.
-
-    Without one every inode made before the generator is ready costs rounds of BLAKE2.
-    """
-    seed = hashlib.sha512(line).digest()
-    return struct.pack("<QII", 0, _SETUP_RNG_SEED, len(seed)) + seed
 
 
 def _write_tables(window: Window) -> None:
