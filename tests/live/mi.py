@@ -152,7 +152,8 @@ class Gdb:
 
     def frames(self) -> list[str]:
         """The function names of the backtrace, innermost first."""
-        return re.findall(r"^#\d+ +(?:0x\w+ in )?([\w.]+)", self("bt -64"), re.MULTILINE)
+        frame = r"^#\d+ +(?:0x\w+ in )?(<signal handler called>|[\w.?]+)"
+        return re.findall(frame, self("bt 64"), re.MULTILINE)
 
     def alone(self, number: int) -> None:
         """Make ``number`` current, and the only one that runs from now on."""

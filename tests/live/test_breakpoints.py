@@ -6,31 +6,10 @@ import re
 import pytest
 
 from tests.live.mi import Gdb, Stop
-from tests.live.process import Console, NkRun
+from tests.live.process import NkRun
+from tests.live.shells import UPTIME, uptime
 
-NAMES = {1: "host", 2: "guest"}
-UPTIME = "uptime_proc_show"
-inferiors = pytest.mark.parametrize("inferior", NAMES)
-
-
-def uptime(gdb: Gdb, machine: NkRun, inferior: int) -> Stop:
-    """Ask a shell for the uptime and let its kernel run to the next stop."""
-    gdb.alone(inferior)
-    console(machine, inferior).type("cat /proc/uptime\n")
-    return gdb.resume("continue")
-
-
-def console(machine: NkRun, inferior: int) -> Console:
-    return machine.consoles[NAMES[inferior]]
-
-
-def finish_uptime(gdb: Gdb, machine: NkRun, inferior: int) -> None:
-    """Let the command end, so that the next one finds a shell that listens."""
-    gdb("delete")
-    gdb.start("continue")
-    shell = console(machine, inferior)
-    shell.expect(shell.prompt)
-    gdb.interrupt()
+inferiors = pytest.mark.parametrize("inferior", [1, 2], ids=["host", "guest"])
 
 
 @inferiors
@@ -39,15 +18,13 @@ def test_a_breakpoint_stops_the_kernel_that_was_asked(
     gdb: Gdb, machine: NkRun, inferior: int, command: str
 ) -> None:
     gdb(f"{command} {UPTIME}")
-    stop = uptime(gdb, machine, inferior)
-    assert (stop.reason, stop.inferior) == ("breakpoint-hit", inferior)
-    assert stop.function == UPTIME
-    frames = gdb.frames()
-    assert frames[0] == UPTIME
-    assert "seq_read_iter" in frames
-    assert "entry_SYSCALL_64_after_hwframe" in frames
-    assert (command == "tbreak") == ("No breakpoints" in gdb("info breakpoints"))
-    finish_uptime(gdb, machine, inferior)
+    with uptime(gdb, machine, inferior) as stop:
+        assert (stop.reason, stop.inferior) == ("breakpoint-hit", inferior)
+        assert stop.function == UPTIME
+        frames = gdb.frames()
+        assert frames[:2] == [UPTIME, "seq_read_iter"]
+        assert "do_syscall_64" in frames
+        assert (command == "tbreak") == ("No breakpoints" in gdb("info breakpoints"))
 
 
 @inferiors
@@ -62,7 +39,7 @@ def test_a_write_stops_right_after_the_store(
     assert stop.reason in ("watchpoint-trigger", "access-watchpoint-trigger")
     assert gdb.value("jiffies") > before
     # The instruction before this one names the memory as its destination.
-    store = gdb("x/i $pc") and instruction_before(gdb, stop.pc)
+    store = instruction_before(gdb, stop.pc)
     assert re.search(r",(0x\w+)?\(|<jiffies", store), store
 
 
@@ -94,7 +71,7 @@ def test_a_read_stops_right_after_the_load(gdb: Gdb, inferior: int) -> None:
 def test_the_hosts_address_is_not_the_guests(gdb: Gdb, machine: NkRun) -> None:
     gdb.inferior(2)
     passed = gdb.word(f"&{UPTIME}")
-    gdb(f"tbreak seq_read_iter thread 2.1")
+    gdb("tbreak seq_read_iter thread 2.1")
     gdb.inferior(1)
     gdb(f"break *{passed:#x}")
     gdb("set schedule-multiple on")

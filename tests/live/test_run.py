@@ -2,18 +2,15 @@
 """Steps, runs and Ctrl-C, in either kernel, with the other running or frozen."""
 
 import re
+from collections.abc import Iterator
 
 import pytest
 
 from tests.live.mi import Gdb
 from tests.live.process import NkRun
-from tests.live.test_breakpoints import (
-    UPTIME,
-    console,
-    finish_uptime,
-    inferiors,
-    uptime,
-)
+from tests.live.shells import NAMES, UPTIME, uptime
+
+inferiors = pytest.mark.parametrize("inferior", [1, 2], ids=["host", "guest"])
 
 
 def seconds(gdb: Gdb) -> list[float]:
@@ -23,12 +20,12 @@ def seconds(gdb: Gdb) -> list[float]:
 
 
 @pytest.fixture(params=[1, 2], ids=["host", "guest"])
-def inside(request: pytest.FixtureRequest, gdb: Gdb, machine: NkRun):  # type: ignore[no-untyped-def]
-    """Stop one kernel in its uptime_proc_show; it is the only one that runs."""
+def inside(request: pytest.FixtureRequest, gdb: Gdb, machine: NkRun) -> Iterator[Gdb]:
+    """Stop one kernel in a system call; it is the only one that runs."""
     gdb(f"break {UPTIME}")
-    assert uptime(gdb, machine, request.param).function == UPTIME
-    yield gdb
-    finish_uptime(gdb, machine, request.param)
+    with uptime(gdb, machine, request.param) as stop:
+        assert stop.function == UPTIME
+        yield gdb
 
 
 def test_stepi_goes_to_the_next_instruction(inside: Gdb) -> None:
@@ -99,10 +96,10 @@ def test_ctrl_c_stops_and_the_shell_goes_on(
 ) -> None:
     gdb.alone(inferior)
     gdb.start("continue")
-    assert console(machine, inferior).answers()
+    assert machine.consoles[NAMES[inferior]].answers()
     assert gdb.interrupt().signal == "SIGINT"
     gdb.start("continue")
-    assert console(machine, inferior).answers()
+    assert machine.consoles[NAMES[inferior]].answers()
     assert gdb.interrupt().signal == "SIGINT"
 
 
