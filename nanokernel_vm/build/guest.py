@@ -71,7 +71,6 @@ def inputs() -> Mapping[str, str]:
         PACKAGE: str(debian.resolve(PACKAGE)),
         "gcc": version("gcc"),
         "ld": version("ld"),
-        "python": sys.version.split()[0],
     }
 
 
@@ -93,7 +92,14 @@ def unpack(tree: Path) -> None:
     tree.mkdir()
     with debian.unpacked(debian.resolve(PACKAGE)) as files:
         archive = files / f"usr/src/{PACKAGE}.tar.xz"
-        command: list[str | Path] = ["tar", "-xvf", archive, "-C", tree, "--strip-components=1"]
+        command: list[str | Path] = [
+            "tar",
+            "-xvf",
+            archive,
+            "-C",
+            tree,
+            "--strip-components=1",
+        ]
         with Progress(f"unpack {PACKAGE}", unit="files") as progress:
             count = iter(range(1, sys.maxsize))
             watch(command, lambda _: progress.at(next(count)))

@@ -9,6 +9,7 @@ emulated CPU the unpacking and gives the symbol maker its sections.
 import gzip
 import lzma
 import shutil
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from struct import unpack_from
@@ -70,12 +71,13 @@ def vmlinux(bzimage: bytes) -> bytes:
 
 
 def _unpacked(payload: bytes) -> bytes:
-    for magic, unpack in UNPACKERS.items():
-        if payload.startswith(magic):
-            image = unpack(payload[:-SIZE_APPENDED])
-            break
-    else:
+    unpack = next((u for m, u in UNPACKERS.items() if payload.startswith(m)), None)
+    if unpack is None:
         raise BuildError(f"unknown compression of the payload: {payload[:6].hex()}")
+    try:
+        image = unpack(payload[:-SIZE_APPENDED])
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise BuildError(f"the bzImage's payload is damaged: {error}") from None
     if not image.startswith(b"\x7fELF"):
         raise BuildError("the bzImage's payload is not an ELF file")
     return image

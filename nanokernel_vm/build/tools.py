@@ -3,6 +3,7 @@
 
 import os
 import subprocess
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def run(
             argv, cwd=cwd, input=stdin, capture_output=True, env=_environment(env)
         )
     except FileNotFoundError:
-        raise BuildError(f"{argv[0]} is not installed: run make setup") from None
+        raise _missing(argv) from None
     if done.returncode:
         raise _failure(argv, done.stderr or done.stdout)
     return done.stdout
@@ -38,21 +39,11 @@ def watch(
     env: Mapping[str, str] | None = None,
 ) -> None:
     """Run a program and hand over each line that it prints, on stdout or stderr."""
-    tail: list[str] = []
-    with subprocess.Popen(
-        argv,
-        cwd=cwd,
-        env=_environment(env),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    ) as process:
-        assert process.stdout is not None
+    tail: deque[str] = deque(maxlen=TAIL_LINES)
+    with _started(argv, cwd, env) as process:
         try:
-            for line in process.stdout:
-                tail = [*tail[-TAIL_LINES + 1 :], line]
+            for line in process.stdout or ():
+                tail.append(line)
                 each_line(line)
         except BaseException:
             process.terminate()
@@ -66,9 +57,31 @@ def version(program: str) -> str:
     return run([program, "--version"]).decode(errors="replace").partition("\n")[0]
 
 
+def _started(
+    argv: Sequence[str | Path], cwd: Path | None, env: Mapping[str, str] | None
+) -> subprocess.Popen[str]:
+    try:
+        return subprocess.Popen(
+            argv,
+            cwd=cwd,
+            env=_environment(env),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+    except FileNotFoundError:
+        raise _missing(argv) from None
+
+
 def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:
     # Messages are parsed and outputs cached: neither may depend on the user's locale.
     return {**os.environ, "LC_ALL": "C", **(extra or {})}
+
+
+def _missing(argv: Sequence[str | Path]) -> BuildError:
+    return BuildError(f"{argv[0]} is not installed: run make setup")
 
 
 def _failure(argv: Sequence[str | Path], output: bytes) -> BuildError:
