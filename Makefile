@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 
 # Debian packages: to build the extension and the guest kernel, to make symbols, to debug
 PACKAGES := bc binutils bison bpftool cpio flex gcc gdb kmod libc6-dev libelf-dev \
-	lz4 make python3-dev python3-venv xz-utils zstd
+	lz4 make patch python3-dev python3-venv xz-utils zstd
 BENCH_PACKAGES := gdbserver qemu-system-x86
 
 .PHONY: setup packages bench-packages run test lint bench clean
