@@ -6,7 +6,8 @@ The rules that make a run the same run whoever watches:
 * Deadlines are absolute ticks in device state.  They are looked at only when the engine
   has stopped at an eligible block entry because one was due (or at the end of a
   quantum, which is such an entry), never at a debugger's stop.
-* An interrupt that finds IF clear is tried again POLL ticks later: state as well.
+* Whatever may let an interrupt in calls ``reschedule``; one that finds IF clear is
+  tried again POLL ticks later.  Both are state; any other stop lets nothing in.
 * Every delivery moves the clock by BUMP, more than the longest instruction, so that the
   clock alone names a position.
 """
@@ -196,6 +197,8 @@ class Partition:
 
     def deadline(self) -> int | None:
         """The next moment at which something is due, in ticks."""
+        if self._ending is not None:
+            return 0
         times = [
             t for t in (device.deadline() for device in self.timed) if t is not None
         ]
@@ -250,7 +253,6 @@ class Partition:
                 device.expire(now)
         if self._poll is not None and self._poll <= now:
             self._poll = None
-        if self._poll is None:
             self._interrupt(now)
 
     def _interrupt(self, now: int) -> None:
@@ -262,6 +264,8 @@ class Partition:
             return
         self.condition = Condition.RUNNING
         self._deliver(controller.acknowledge())
+        if controller.output:
+            self._poll = now  # another one waits behind it
 
     def _deliver(
         self, vector: int, error_code: int = 0, software: bool = False
@@ -310,6 +314,8 @@ class Partition:
             self.condition = Condition.SHUT_DOWN
         elif self.engine.state.rflags & s.IF:
             self.condition = Condition.IDLE
+            if self.interrupted:
+                self._poll = 0  # what could not come while interrupts were off
             self._service()
         else:
             self.condition = Condition.SHUT_DOWN

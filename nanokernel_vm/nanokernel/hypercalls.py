@@ -84,6 +84,7 @@ class Guest:
         if self.timer is not None and now >= self.timer:
             self.timer = None
             self.lines.pulse(IrqLine.TIMER)
+            self._caller.reschedule()
 
     def _set_gate(self, vector: int, handler: int, word: int) -> int:
         kind = GATE_TYPE.of(word)
