@@ -23,7 +23,7 @@ def filter_by(*command: str) -> Callable[[bytes], bytes]:
     return compress
 
 
-COMPRESSIONS = {
+COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
     "xz": lzma.compress,
     "lz4": filter_by("lz4", "-lc"),
