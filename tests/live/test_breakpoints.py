@@ -54,7 +54,9 @@ def next_change(gdb: Gdb) -> Stop:
 
 def instruction_before(gdb: Gdb, pc: int) -> str:
     """The instruction that ends at ``pc``, by its disassembly from the function's start."""
-    rows = [r for r in gdb("disassemble").splitlines() if re.search("0x[0-9a-f]{16}", r)]
+    rows = [
+        r for r in gdb("disassemble").splitlines() if re.search("0x[0-9a-f]{16}", r)
+    ]
     here = next(i for i, row in enumerate(rows) if f"{pc:#018x}" in row)
     return rows[here - 1]
 
