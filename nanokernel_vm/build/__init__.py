@@ -58,6 +58,11 @@ RECIPES: dict[str, Recipe] = {
             f"{_GUEST}/include/*.h",
         ),
     ),
+    "guest-symbols": Recipe(
+        f"{__name__}.guest_symbols",
+        (f"{_HERE}/guest_symbols.py", "nanokernel_vm/linux/*.py"),
+        ("guest",),
+    ),
 }
 
 # artifact: recipe, file
@@ -69,6 +74,7 @@ ARTIFACTS: dict[str, tuple[str, str]] = {
     "initrd": ("initrd", "initrd.cpio"),
     "guest": ("guest", "vmlinux"),
     "guest-bzimage": ("guest", "bzImage"),
+    "guest-symbols": ("guest-symbols", "vmlinux.debug"),
     "guest-config": ("guest", "config"),
 }
 
