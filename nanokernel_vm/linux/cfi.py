@@ -72,7 +72,10 @@ def change(before: Rule, after: Rule) -> bytes:
     if after.unknown:
         return b"" if before.unknown else end_row()
     if before.unknown or before.kind != after.kind:
-        return _registers(after.kind) + _cfa(after) + _bp(after)
+        # rsp is the CFA again; cs and ss have no rule.
+        kept = (RSP, CS, SS) if after.kind is Kind.CALL else ()
+        restored = bytes(_RESTORE | register for register in kept)
+        return _registers(after.kind) + restored + _cfa(after) + _bp(after)
     cfa, bp = _cfa(after), _bp(after)
     if cfa == _cfa(before):
         cfa = b""
@@ -82,14 +85,13 @@ def change(before: Rule, after: Rule) -> bytes:
 
 
 def _registers(kind: Kind | None) -> bytes:
-    """Encode the rules of all registers but the CFA, whatever they were before."""
+    """Encode the rules of all registers that have one."""
     match kind:
         case Kind.CALL:
             lost = [register for register in _GENERAL if register != RBP]
-            kept = bytes(_RESTORE | register for register in (RSP, CS, SS))
             return (
                 _saved(RIP, WORD) + _each(_UNDEFINED, (*lost, RFLAGS))
-                + _each(_SAME_VALUE, (RBP,)) + kept
+                + _each(_SAME_VALUE, (RBP,))
             )  # fmt: skip
         case Kind.REGS:
             return _saved_words((*_GENERAL, _ORIG_RAX, *_PUSHED))

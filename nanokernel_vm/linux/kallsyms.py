@@ -29,7 +29,8 @@ _MARKED = 256  # every how many names there is a marker
 _LONGEST = 2 + 512  # a length of two bytes, then KSYM_NAME_LEN tokens
 
 # Digits are too frequent inside names to be given away as tokens for pairs, so that
-# their ten tokens stand for themselves.  "0" is token 48.
+# their ten tokens stand for themselves.
+_ZERO = ord("0")
 _DIGITS = b"".join(b"%d\0" % digit for digit in range(10))
 
 
@@ -64,15 +65,14 @@ class _Tokens(NamedTuple):
 
 def _find_tokens(data: bytes, digits: int) -> _Tokens | None:
     """Return the token table whose digits are at ``digits``, if its index agrees."""
-    start = digits
-    for _ in range(ord("0")):
-        start = data.rfind(b"\0", 0, max(start - 1, 0)) + 1
-    pieces = data[start:].split(b"\0", _TOKENS)[:_TOKENS]
-    starts = [0, *accumulate(len(piece) + 1 for piece in pieces)]
-    index = _up8(start + starts.pop())
-    if len(data) < index + 2 * _TOKENS:
+    rest = data[digits:].split(b"\0", _TOKENS - _ZERO)[: _TOKENS - _ZERO]
+    end = digits + sum(len(piece) + 1 for piece in rest)
+    if len(data) < _up8(end) + 2 * _TOKENS:
         return None
-    if list(unpack_from(f"<{_TOKENS}H", data, index)) != starts:
+    index = list(unpack_from(f"<{_TOKENS}H", data, _up8(end)))
+    start = digits - index[_ZERO]
+    pieces = data[max(start, 0) : end].split(b"\0")[:-1]
+    if [0, *accumulate(len(piece) + 1 for piece in pieces)][:-1] != index:
         return None
     return _Tokens(start, [piece.decode("latin-1") for piece in pieces])
 
