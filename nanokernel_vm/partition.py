@@ -26,7 +26,6 @@ from nanokernel_vm.cpu.delivery import (
     Delivery,
     Gate,
     TripleFault,
-    address_space,
     read_virtual,
     system_call,
 )
@@ -149,9 +148,8 @@ class Partition:
         return self.ticker.now()
 
     def read_virtual(self, va: int, length: int) -> bytes | None:
-        """Memory at a virtual address with the page tables of the last stop."""
-        cr = self.engine.state
-        return read_virtual(address_space(cr, self.window), self.window, va, length)
+        """Memory at a virtual address with the page tables in use now."""
+        return read_virtual(self.engine.address_space(), self.window, va, length)
 
     @property
     def interrupted(self) -> bool:

@@ -29,7 +29,7 @@ PRODUCTS = {
     "arch/x86/boot/bzImage": "bzImage",
     ".config": "config",
 }
-STEPS = 1070  # lines that make prints, for the progress only
+STEPS = 1079  # lines that make prints, for the progress only
 
 # Of each object's dependencies, as fixdep writes them, those in the tree
 _DEPENDENCY = re.compile(r"^(?:source_\S+ :=)?\s+([^\s/$]\S*\.[chS])\b", re.MULTILINE)

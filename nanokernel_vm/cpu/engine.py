@@ -16,6 +16,7 @@ from unicorn import x86_const as x
 from unicorn.unicorn_py3.unicorn import Uc, UcContext, uclib
 
 from nanokernel_vm.cpu import _ticker
+from nanokernel_vm.cpu.paging import AddressSpace
 from nanokernel_vm.cpu.proof import prove
 from nanokernel_vm.cpu.state import State
 from nanokernel_vm.memory import Window
@@ -174,6 +175,12 @@ class Engine:
             uc.reg_read(x.UC_X86_REG_RSI),
             uc.reg_read(x.UC_X86_REG_RDX),
         )
+
+    def address_space(self) -> AddressSpace:
+        """The page tables in use now, also inside a port access."""
+        read = self._uc.reg_read
+        cr0, cr3 = read(x.UC_X86_REG_CR0), read(x.UC_X86_REG_CR3)
+        return AddressSpace(self.window, cr0, cr3, read(x.UC_X86_REG_CR4))
 
     def set_rax(self, value: int) -> None:
         """Set RAX from inside a port access."""
