@@ -3,7 +3,8 @@
 
 Every method here runs in the server's thread; the machine itself runs in one worker
 thread, except for a single step, which is short and done at once.  Between runs the
-worker is idle, so that nothing here needs a lock.
+worker runs at most what was detached, which nobody here looks at, so that nothing
+needs a lock.
 """
 
 import asyncio
@@ -81,18 +82,23 @@ class DebugMachine:
             or not {i.pid for i in self._inferiors if i.alive} - self._detached
         ):
             self.run_freely()
+        else:
+            self._run_unwatched()
 
     def kill(self, pid: int) -> None:
         """End one partition; the others are not touched."""
+        self._stop_free_run()
         inferior = self._by_pid[pid]
         inferior.remove_all()
         inferior.killed = True
         inferior.partition.condition = Condition.SHUT_DOWN
         inferior.partition.failure = "killed by the debugger"
+        self._run_unwatched()
 
     def interrupt(self) -> None:
-        """Stop a run soon."""
-        self.machine.interrupt()
+        """Stop a client's run soon; what runs unwatched goes on."""
+        if self._free is None:
+            self.machine.interrupt()
 
     def resume(self, actions: Sequence[Action]) -> "StopReason | Awaitable[StopReason]":
         """Run as vCont says: the first action that names a thread wins."""
@@ -100,19 +106,26 @@ class DebugMachine:
         for action in actions:
             for inferior in self._named(action.thread):
                 chosen.setdefault(inferior, action)
+        self._stop_free_run()
         self.machine.arm()
         stepping = [(i, a) for i, a in chosen.items() if a.step]
         if len(chosen) == 1 and stepping:
             reason = self._step(*stepping[0])
             if reason is not None:
                 self._last = reason
+                self._run_unwatched()
                 return reason
         for inferior, action in chosen.items():
             self._prepare(inferior, action.step)
         running = [i.partition for i in chosen] + self._unwatched()
         signal = self._named(actions[0].thread)[0] if actions else self._inferiors[0]
         future = self._worker.submit(self._run, running, signal)
-        return asyncio.wrap_future(future)
+        return self._finish(future)
+
+    async def _finish(self, run: Future[StopReason]) -> StopReason:
+        reason = await asyncio.wrap_future(run)
+        self._run_unwatched()
+        return reason
 
     def _named(self, thread: ThreadId) -> list[PartitionInferior]:
         everything = thread.pid == ALL
@@ -177,17 +190,23 @@ class DebugMachine:
 
     def run_freely(self) -> None:
         """Let every partition run until somebody attaches."""
+        self._run_on(self._inferiors)
+
+    def _run_unwatched(self) -> None:
+        """Let what was detached go on while the client looks at the others."""
+        if self._detached:
+            self._run_on([i for i in self._inferiors if i.pid in self._detached])
+
+    def _run_on(self, inferiors: Sequence[PartitionInferior]) -> None:
         self._stop_free_run()
-        for inferior in self._inferiors:
-            inferior.partition.ticker.steps = 0
-            inferior.partition.ticker.passing = inferior.partition.engine.state.rip
-            inferior.partition.engine.prepare(stepping=False)
+        for inferior in inferiors:
+            self._prepare(inferior, step=False)
         self.machine.arm()
-        self._free = self._worker.submit(self._run_free)
+        running = [i.partition for i in inferiors if i.partition.alive]
+        self._free = self._worker.submit(self._run_free, running)
         self._free.add_done_callback(lambda _: self._on_end())
 
-    def _run_free(self) -> None:
-        running = [p for p in self.machine.partitions if p.alive]
+    def _run_free(self, running: list[Partition]) -> None:
         while running:
             result = self.machine.run(running)
             if isinstance(result, End):
