@@ -6,12 +6,13 @@ from collections.abc import Iterator
 import pytest
 
 from tests.live.mi import GDBS, Gdb, available
-from tests.live.process import NkRun
+from tests.live.process import NkRun, build
 
 
 @pytest.fixture(scope="session")
 def machine() -> Iterator[NkRun]:
     """Both kernels at their shells.  Wreck one of your own instead."""
+    build()
     with NkRun() as run:
         run.wait_for_shells()
         yield run

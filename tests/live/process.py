@@ -19,6 +19,11 @@ TWO_LINUXES = Path(__file__).parents[2] / "examples" / "two-linuxes.toml"
 _NK = Path(sys.executable).with_name("nk")
 
 
+def build() -> None:
+    """See to it that every kernel is there: no wait of a test covers a compilation."""
+    subprocess.run([_NK, "build"], check=True, stdin=subprocess.DEVNULL)
+
+
 class Console:
     """A terminal on one partition's serial line."""
 

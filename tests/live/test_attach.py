@@ -41,6 +41,26 @@ def test_the_machine_goes_on_when_gdb_detaches_and_gdb_comes_back(
     assert "guest/cpu0" in gdb("info threads")
 
 
+def test_what_is_detached_runs_while_gdb_looks_at_the_other(
+    gdb: Gdb, machine: NkRun
+) -> None:
+    gdb("detach inferiors 2")
+    before = gdb.word("$rip")
+    assert machine.guest.answers()
+    gdb("maint flush register-cache")
+    assert gdb.word("$rip") == before
+    gdb.resume("stepi")
+    assert machine.guest.answers()
+    gdb.start("continue")
+    assert machine.guest.answers()
+    assert machine.host.answers()
+    gdb.interrupt()
+    assert machine.guest.answers()
+    gdb("disconnect")
+    gdb.attach(machine.address)
+    assert "guest/cpu0" in gdb("info threads")
+
+
 def test_breakpoints_do_not_outlive_the_client(
     gdb: Gdb, machine: NkRun, program: str
 ) -> None:

@@ -53,7 +53,7 @@ def next_change(gdb: Gdb) -> Stop:
 
 
 def instruction_before(gdb: Gdb, pc: int) -> str:
-    """The instruction that ends at ``pc``, by its disassembly from the function's start."""
+    """The instruction that ends at ``pc``, as its function is disassembled."""
     rows = [
         r for r in gdb("disassemble").splitlines() if re.search("0x[0-9a-f]{16}", r)
     ]

@@ -117,3 +117,14 @@ async def test_ctrl_c_in_the_same_breath_as_continue(machine: NkRun) -> None:
         for _ in range(200):
             client.writer.write(encode(b"vCont;c") + b"\x03")
             assert (await client.receive()).startswith(b"T02")
+
+
+async def test_nk_ends_at_once_while_a_client_lets_it_run() -> None:
+    run = NkRun("--freeze")
+    async with RawClient.connected(Tcp(*run.endpoint)) as client:
+        await client.hello()
+        client.send(b"vCont;c")
+        await client.writer.drain()
+        run.host.expect("Linux version")
+        run.close()
+        assert await client.gone()
