@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Print the table: our figure beside each peer's, as measured in this run."""
+
+import shutil
+from collections.abc import Callable
+from statistics import median
+
+from tests.bench import peers
+from tests.bench.packets import Figures
+
+BOOTS = 5
+
+_ROWS: tuple[tuple[str, Callable[[Figures], float], str], ...] = (
+    ("g, median us", lambda f: f.g_us, "at most 100"),
+    ("8-byte m, median us", lambda f: f.m8_us, "at most 100"),
+    ("m, MB/s", lambda f: f.read_mb_s, "at least 40"),
+    ("raw steps/s", lambda f: f.steps_s, "at least 10,000"),
+)
+
+
+def boots() -> None:
+    """Boot the stock kernel to its shell, ours and QEMU's in turn."""
+    if shutil.which("qemu-system-x86_64") is None:
+        print("boot: qemu-system-x86_64 is not installed")
+        return
+    peers.boot_seconds(peers.ours_boot())  # the page cache is warm for both
+    pairs = [
+        (peers.boot_seconds(peers.ours_boot()), peers.boot_seconds(peers.qemu()))
+        for _ in range(BOOTS)
+    ]
+    ratio = median(ours / theirs for ours, theirs in pairs)
+    for name, index in (("ours", 0), ("QEMU TCG", 1)):
+        times = sorted(pair[index] for pair in pairs)
+        print(f"boot to shell, {name:9} {median(times):6.2f} s  ", end="")
+        print(f"({times[0]:.2f} to {times[-1]:.2f})")
+    print(f"ours / QEMU: {ratio:.2f}  (at most 1.5)")
+
+
+def packets() -> None:
+    """Time packets on every server there is."""
+    servers = {
+        "ours": peers.ours(),
+        "QEMU": peers.qemus(),
+        "gdbserver": peers.gdbservers(),
+        "udbserver": peers.udbservers(),
+    }
+    print(f"{'':22}" + "".join(f"{name:>12}" for name in servers))
+    for title, figure, aim in _ROWS:
+        cells = "".join(
+            f"{figure(f):12.1f}" if f else f"{'-':>12}" for f in servers.values()
+        )
+        print(f"{title:22}{cells}   {aim}")
+
+
+boots()
+packets()

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The packets that a debugger sends most, timed over loopback by a bare socket."""
+
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+
+from stub.framing import Decoder, Packet, encode
+
+ROUNDS = 400
+STEPS = 2000
+BLOCK = 0x8000  # bytes asked for by one m packet; 64 KiB of reply
+BLOCKS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What one server did; None where it could not be asked."""
+
+    g_us: float
+    m8_us: float
+    read_mb_s: float
+    steps_s: float
+
+
+class Wire:
+    """One connection; waits at most a few seconds for anything."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self._socket = socket.create_connection(address, timeout=10)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._decoder = Decoder()
+        self._ack = True
+
+    def ask(self, payload: bytes) -> bytes:
+        """Send one packet; its reply."""
+        self._socket.sendall(encode(payload))
+        while True:
+            for event in self._decoder.feed(self._socket.recv(1 << 18)):
+                if isinstance(event, Packet):
+                    if self._ack:
+                        self._socket.sendall(b"+")
+                    if event.payload[:1] != b"O":
+                        return event.payload
+
+    def attach(self) -> None:
+        """Do what gdb does first."""
+        self.ask(b"qSupported:multiprocess+;swbreak+;hwbreak+;vContSupported+")
+        if self.ask(b"QStartNoAckMode") == b"OK":
+            self._ack = False
+        self.ask(b"?")
+
+    def close(self) -> None:
+        """Hang up."""
+        self._socket.close()
+
+
+def _median_us(action: Callable[[], object]) -> float:
+    times = []
+    for _ in range(ROUNDS):
+        before = time.perf_counter()
+        action()
+        times.append(time.perf_counter() - before)
+    return median(times) * 1e6
+
+
+def measure(wire: Wire, addr: int, step: bytes = b"vCont;s") -> Figures:
+    """Time a server that has just been attached to.
+
+    Args:
+        wire: The connection.
+        addr: A virtual address with BLOCK readable bytes behind it.
+        step: The packet that steps the thread once.
+    """
+    block = b"m%x,%x" % (addr, BLOCK)
+    got = (len(wire.ask(block)) - 1) // 2 or 1  # some servers give less at a time
+    before = time.perf_counter()
+    for _ in range(BLOCKS):
+        wire.ask(block)
+    read = got * BLOCKS / (time.perf_counter() - before) / 1e6
+    small = b"m%x,8" % addr
+    g, m8 = _median_us(lambda: wire.ask(b"g")), _median_us(lambda: wire.ask(small))
+    before = time.perf_counter()
+    for _ in range(STEPS):
+        wire.ask(step)
+    return Figures(g, m8, read, STEPS / (time.perf_counter() - before))
