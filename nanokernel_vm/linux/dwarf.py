@@ -6,7 +6,7 @@ abbreviation.  The reference to a type is always its last attribute, holds a num
 until the unit is finished, and is left out for void.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from struct import Struct, pack, pack_into, unpack_from
 
@@ -124,8 +124,18 @@ class Die:
 class Unit:
     """A compilation unit in the making."""
 
-    def __init__(self, strings: bytearray, producer: str, name: str) -> None:
-        """Begin; ``strings`` becomes .debug_str, and names are offsets into it."""
+    def __init__(
+        self, strings: bytearray, producer: str, name: str, code: Sequence[range]
+    ) -> None:
+        """Begin one.
+
+        Args:
+            strings: What becomes .debug_str; names are offsets into it.
+            producer: Who made it.
+            name: Stands for the source file.
+            code: The addresses that it covers.
+        """
+        self._code_ranges = code
         self.strings = strings
         self._abbreviations = bytearray()
         self._codes: dict[tuple[Die, bool], int] = {}
@@ -135,7 +145,8 @@ class Unit:
         self._lists = bytearray(_LIST_HEADER.size)
         self._info = bytearray(pack("<IHBBI", 0, _VERSION, _UT_COMPILE, 8, 0))
         names = self.string(producer), self.string(name)
-        self.add(_COMPILE_UNIT, *names, _LANG_C11, _LIST_HEADER.size)
+        base = code[0].start
+        self.add(_COMPILE_UNIT, *names, _LANG_C11, _LIST_HEADER.size, base)
 
     def string(self, text: str) -> int:
         """Append a string and return its offset."""
@@ -179,8 +190,8 @@ class Unit:
         self._lists += uleb(len(expression)) + expression + bytes((_END_OF_LIST,))
         return offset
 
-    def sections(self, code: Iterable[range]) -> list[Section]:
-        """Finish, and return all sections; ``code`` is what the unit covers."""
+    def sections(self) -> list[Section]:
+        """Finish, and return all sections."""
         self.end_children()
         pack_into("<I", self._info, 0, len(self._info) - 4)
         for place in self._references:
@@ -193,7 +204,7 @@ class Unit:
             _section(".debug_abbrev", self._abbreviations + b"\0"),
             _section(".debug_str", self.strings, _MERGED),
             _section(".debug_loclists", _with_header(self._lists)),
-            _section(".debug_rnglists", _with_header(_ranges(code))),
+            _section(".debug_rnglists", _with_header(_ranges(self._code_ranges))),
         ]
 
     def _code(self, die: Die, typed: bool) -> int:
@@ -210,6 +221,7 @@ _COMPILE_UNIT = Die(
     (At.NAME, Form.STRP),
     (At.LANGUAGE, Form.DATA1),
     (At.RANGES, Form.SEC_OFFSET),
+    (At.LOW_PC, Form.ADDR),  # gdb wants a base address, though nothing is relative
     children=True,
 )
 

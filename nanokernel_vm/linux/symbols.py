@@ -78,7 +78,8 @@ def size_symbols(
     """
     loaded = sorted((s for s in sections if s.loaded), key=lambda s: s.addr)
     starts = [section.addr for section in loaded]
-    following = dict(pairwise(sorted({symbol.addr for symbol in symbols})))
+    addrs = sorted({symbol.addr for symbol in symbols})
+    following = dict(pairwise((*addrs, 1 << 64)))
     sized: list[Symbol] = []
     for symbol in symbols:
         after = following.pop(symbol.addr, symbol.addr)  # an alias finds it gone
@@ -112,9 +113,10 @@ def _debug_info(image: ElfImage, symbols: Sequence[Symbol]) -> list[Section]:
     btf = Btf(image.section(".BTF").data)
     code = [section for section in image.sections if section.executable]
     variables = [*_variables(btf, symbols, image), *_per_cpu_variables(btf, image)]
-    unit = Unit(btf.strings, _PRODUCER, "vmlinux")
+    ranges = [range(section.addr, section.end) for section in code]
+    unit = Unit(btf.strings, _PRODUCER, "vmlinux", ranges)
     describe(unit, btf, _functions(btf, symbols, code), variables)
-    return unit.sections(range(section.addr, section.end) for section in code)
+    return unit.sections()
 
 
 def _functions(

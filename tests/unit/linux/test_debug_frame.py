@@ -123,7 +123,7 @@ def test_a_frame_below_the_stack_pointer(make_image: MakeImage) -> None:
     frames = DebugFrame()
     frames.add_rows([(0x1000, decode_rule(raw)), (0x1010, None)], [0x1000])
     path = written(frames, make_image).path
-    command = ["readelf", "--debug-dump=frames-interp", path]
+    command = ["readelf", "--debug-dump=frames-interp", str(path)]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "0000000000001000 rsp-40 " in shown
 
