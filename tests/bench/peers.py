@@ -25,6 +25,7 @@ PROMPT = b"host# "
 DIRECT_MAP = 0xFFFF_8880_0100_0000  # the host kernel's text, by its direct map
 PATIENCE = 120.0
 
+_BUSY = b"while :; do :; done\n"  # a halted processor has nothing to step
 _LOOP = "volatile long n; int main(void) { for (;;) n++; }"
 _UNICORN = """
 import sys
@@ -57,8 +58,8 @@ def _free_port() -> int:
 
 
 @contextmanager
-def running(command: list[str], ready: bytes) -> Iterator[bytes]:
-    """Run a program until it has printed ``ready``; end it afterwards."""
+def running(command: list[str], ready: bytes, then: bytes = b"") -> Iterator[bytes]:
+    """Run a program to its ``ready``, type ``then``; end it afterwards."""
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -66,8 +67,11 @@ def running(command: list[str], ready: bytes) -> Iterator[bytes]:
         stderr=subprocess.STDOUT,
     )
     try:
-        assert process.stdout is not None
-        yield _read_until(process, ready)
+        assert process.stdin is not None
+        printed = _read_until(process, ready)
+        process.stdin.write(then)
+        process.stdin.flush()
+        yield printed
     finally:
         process.kill()
         process.communicate()
@@ -97,13 +101,15 @@ def ours_boot() -> list[str]:
 
 
 def ours() -> Figures:
-    """Both kernels at their shells, the host asked."""
-    command = [str(NK), "run", str(PAIR), "--gdb", "127.0.0.1:0"]
-    with running(command, b"[host] Enter 'help'") as printed:
+    """Both kernels booted, the host asked."""
+    console = ("--console", "host=stdio")
+    command = [str(NK), "run", str(PAIR), "--gdb", "127.0.0.1:0", *console]
+    with running(command, PROMPT, _BUSY) as printed:
         found = re.search(rb"target remote (\S+):(\d+)", printed)
         if found is None:
             raise RuntimeError(f"no address in {printed!r}")
-        return _measured((found[1].decode(), int(found[2])), DIRECT_MAP)
+        address = found[1].decode(), int(found[2])
+        return _measured(address, DIRECT_MAP, b"vCont;s:p1.1")
 
 
 def _measured(address: tuple[str, int], addr: int, step: bytes = b"vCont;s") -> Figures:
@@ -130,7 +136,7 @@ def qemus() -> Figures | None:
     if shutil.which("qemu-system-x86_64") is None:
         return None
     port = _free_port()
-    with running(qemu("-gdb", f"tcp:127.0.0.1:{port}"), PROMPT):
+    with running(qemu("-gdb", f"tcp:127.0.0.1:{port}"), PROMPT, _BUSY):
         return _measured(("127.0.0.1", port), DIRECT_MAP, b"vCont;s:p1.1")
 
 
