@@ -88,6 +88,8 @@ def measure(wire: Wire, addr: int, step: bytes = b"vCont;s") -> Figures:
     read = got * BLOCKS / (time.perf_counter() - before) / 1e6
     small = b"m%x,8" % addr
     g, m8 = _median_us(lambda: wire.ask(b"g")), _median_us(lambda: wire.ask(small))
+    for _ in range(2 * STEPS):  # what is stepped the first time is translated anew
+        wire.ask(step)
     before = time.perf_counter()
     for _ in range(STEPS):
         wire.ask(step)
