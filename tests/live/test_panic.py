@@ -6,12 +6,13 @@ from collections.abc import Iterator
 import pytest
 
 from tests.live.mi import GDBS, Gdb
-from tests.live.process import NkRun
+from tests.live.process import NkRun, build
 
 
 @pytest.fixture
 def wreck() -> Iterator[NkRun]:
     """Both kernels at their shells, to be ruined."""
+    build()
     with NkRun() as run:
         run.wait_for_shells()
         yield run
@@ -50,16 +51,19 @@ def test_a_dead_host_is_explained_while_the_guest_lives_on(
     assert wreck.guest.answers()
 
 
-def test_a_kill_ends_one_partition_only(wreck: NkRun, program: str) -> None:
-    gdb = Gdb(GDBS[program])
-    try:
-        gdb.attach(wreck.address)
-        gdb("kill inferiors 1")
-        gdb.inferior(2)
-        gdb.start("continue")
-        assert wreck.guest.answers()
-        gdb.interrupt()
-        assert "1 host" in gdb("monitor partitions")
-    finally:
-        gdb.close()
-    assert wreck.guest.answers()
+def test_a_kill_ends_one_partition_only(program: str) -> None:
+    with NkRun("--freeze") as run:
+        gdb = Gdb(GDBS[program])
+        try:
+            gdb.attach(run.address)
+            gdb("kill inferiors 1")
+            gdb.inferior(2)
+            gdb.start("continue")
+            run.guest.expect(run.guest.prompt)
+            gdb.interrupt()
+            host, guest = gdb("monitor partitions").splitlines()
+            assert "shut down (killed by the debugger)" in host
+            assert "shut down" not in guest
+        finally:
+            gdb.close()
+        assert run.guest.answers()
