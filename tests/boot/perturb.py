@@ -165,7 +165,7 @@ class Perturber:
 
     async def _resume(self, actions: Sequence[Action]) -> StopReason:
         reason = self._debug.resume(actions)
-        return await reason if isinstance(reason, asyncio.Future) else reason  # type: ignore[return-value]
+        return await reason if isinstance(reason, Awaitable) else reason
 
     # -- what it does to one inferior at a stop --------------------------------
 
