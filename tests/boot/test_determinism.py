@@ -52,7 +52,7 @@ def test_a_debugger_disturbs_nothing(seed: int) -> None:
 
 
 def test_three_runs_end_with_the_same_digest() -> None:
-    command = [
+    command: list[str | Path] = [
         *(Path(sys.executable).with_name("nk"), "run", PAIR, "--warp", "--no-gdb"),
         *("--until", "guest:guest# ", "--digest", "--json"),
     ]
