@@ -6,11 +6,11 @@ table, and from the psABI: at its first instruction a function's arguments are w
 the caller put them.  Further in, nothing is known of them, and nothing is said.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from nanokernel_vm.linux.btf import Btf, Kind, Type
-from nanokernel_vm.linux.dwarf import At, Die, Form, Tag, Unit
+from nanokernel_vm.linux.dwarf import At, Die, Dwarf, Form, Tag
 from nanokernel_vm.linux.leb128 import sleb, uleb
 from nanokernel_vm.linux.parameters import locations
 
@@ -103,47 +103,58 @@ _BOOLEAN, _FLOAT, _SIGNED, _SIGNED_CHAR, _UNSIGNED, _UNSIGNED_CHAR = 2, 4, 5, 6,
 _BTF_INT_SIGNED, _BTF_INT_BOOL = 1, 4
 _OP_ADDR = 3
 
+_FILE = "vmlinux"  # stands for the source file
+_UNIT_SIZE = 128
 
-def describe(
-    unit: Unit, btf: Btf, functions: Iterable[Function], variables: Iterable[Variable]
-) -> None:
-    """Add all types of ``btf``, then the functions and variables, to ``unit``."""
+
+def describe_types(dwarf: Dwarf, btf: Btf, variables: Iterable[Variable]) -> None:
+    """Add a unit with all types of ``btf`` and the variables."""
+    dwarf.open_unit(_FILE)
     for number, type_ in enumerate(btf.types):
-        _add_type(unit, btf, number, type_)
-    for function in functions:
-        _add_function(unit, btf, function)
+        _add_type(dwarf, btf, number, type_)
     for variable in variables:
         place = bytes((9, _OP_ADDR)) + variable.addr.to_bytes(8, "little")
-        name = unit.string(variable.name)
-        unit.add(_VARIABLE, name, variable.external, type=variable.type, data=place)
+        name = dwarf.string(variable.name)
+        dwarf.add(_VARIABLE, name, variable.external, type=variable.type, data=place)
+    dwarf.close_unit()
 
 
-def _add_type(unit: Unit, btf: Btf, number: int, type_: Type) -> None:
+def describe_functions(dwarf: Dwarf, btf: Btf, functions: Sequence[Function]) -> None:
+    """Add functions of one section, ascending, in units of a size that is read fast."""
+    for i in range(0, len(functions), _UNIT_SIZE):
+        unit = functions[i : i + _UNIT_SIZE]
+        dwarf.open_unit(_FILE, range(unit[0].addr, unit[-1].addr + unit[-1].size))
+        for function in unit:
+            _add_function(dwarf, btf, function)
+        dwarf.close_unit()
+
+
+def _add_type(dwarf: Dwarf, btf: Btf, number: int, type_: Type) -> None:
     kind, name, _, value, rows = type_
     match kind:
         case Kind.PTR:
-            unit.add_type(number, _POINTER, 8, type=value)
+            dwarf.add_type(number, _POINTER, 8, type=value)
         case Kind.TYPEDEF:
-            unit.add_type(number, _TYPEDEF, name, type=value)
+            dwarf.add_type(number, _TYPEDEF, name, type=value)
         case Kind.CONST | Kind.VOLATILE | Kind.RESTRICT:
-            unit.add_type(number, _QUALIFIED[kind], type=value)
+            dwarf.add_type(number, _QUALIFIED[kind], type=value)
         case Kind.TYPE_TAG:
-            unit.add_alias(number, value)
+            dwarf.add_alias(number, value)
         case Kind.INT | Kind.FLOAT:
-            unit.add_type(number, _BASE, name, value, _encoding(btf, type_))
+            dwarf.add_type(number, _BASE, name, value, _encoding(btf, type_))
         case Kind.ARRAY:
-            _add_array(unit, number, *rows[0])
+            _add_array(dwarf, number, *rows[0])
         case Kind.STRUCT | Kind.UNION:
-            _open(unit, number, type_)
-            _add_members(unit, btf, type_)
+            _open(dwarf, number, type_)
+            _add_members(dwarf, btf, type_)
         case Kind.ENUM | Kind.ENUM64:
-            _open(unit, number, type_)
-            _add_enumerators(unit, type_)
+            _open(dwarf, number, type_)
+            _add_enumerators(dwarf, type_)
         case Kind.FWD:
-            unit.add_type(number, _FORWARD[type_.flag], name)
+            dwarf.add_type(number, _FORWARD[type_.flag], name)
         case Kind.FUNC_PROTO:
-            unit.add_type(number, _PROTOTYPE, type=value)
-            _add_arguments(unit, type_)
+            dwarf.add_type(number, _PROTOTYPE, type=value)
+            _add_arguments(dwarf, type_)
 
 
 def _encoding(btf: Btf, type_: Type) -> int:
@@ -158,56 +169,56 @@ def _encoding(btf: Btf, type_: Type) -> int:
     return _SIGNED if flags & _BTF_INT_SIGNED else _UNSIGNED
 
 
-def _add_array(unit: Unit, number: int, element: int, index: int, count: int) -> None:
-    unit.add_type(number, _ARRAY, type=element)
+def _add_array(dwarf: Dwarf, number: int, element: int, index: int, count: int) -> None:
+    dwarf.add_type(number, _ARRAY, type=element)
     if count:
-        unit.add(_COUNT, count, type=index)
+        dwarf.add(_COUNT, count, type=index)
     else:  # BTF has one word for [0] and []; the kernel mostly means the latter
-        unit.add(_NO_COUNT, type=index)
-    unit.end_children()
+        dwarf.add(_NO_COUNT, type=index)
+    dwarf.end_children()
 
 
-def _open(unit: Unit, number: int, type_: Type) -> None:
+def _open(dwarf: Dwarf, number: int, type_: Type) -> None:
     if type_.name:
-        unit.add_type(number, _NAMED[type_.kind], type_.name, type_.value)
+        dwarf.add_type(number, _NAMED[type_.kind], type_.name, type_.value)
     else:
-        unit.add_type(number, _UNNAMED[type_.kind], type_.value)
+        dwarf.add_type(number, _UNNAMED[type_.kind], type_.value)
 
 
-def _add_members(unit: Unit, btf: Btf, type_: Type) -> None:
+def _add_members(dwarf: Dwarf, btf: Btf, type_: Type) -> None:
     for name, member, offset in type_.rows:
         bits = offset >> 24 if type_.flag else 0
         if bits:
-            unit.add(_BIT_FIELD, name, bits, offset & 0xFFFFFF, type=member)
+            dwarf.add(_BIT_FIELD, name, bits, offset & 0xFFFFFF, type=member)
         elif name:
-            unit.add(_MEMBER, name, offset // 8, type=member)
+            dwarf.add(_MEMBER, name, offset // 8, type=member)
         else:
-            unit.add(_UNNAMED_MEMBER, offset // 8, type=member)
-    unit.end_children()
+            dwarf.add(_UNNAMED_MEMBER, offset // 8, type=member)
+    dwarf.end_children()
 
 
-def _add_enumerators(unit: Unit, type_: Type) -> None:
+def _add_enumerators(dwarf: Dwarf, type_: Type) -> None:
     bits = 64 if type_.kind is Kind.ENUM64 else 32
     for name, low, *high in type_.rows:
         value = (low | sum(high) << 32) % (1 << bits)
         if not type_.flag:
-            unit.add(_UNSIGNED_ENUMERATOR, name, data=uleb(value))
+            dwarf.add(_UNSIGNED_ENUMERATOR, name, data=uleb(value))
         else:
             value -= value >> (bits - 1) << bits
-            unit.add(_ENUMERATOR, name, data=sleb(value))
-    unit.end_children()
+            dwarf.add(_ENUMERATOR, name, data=sleb(value))
+    dwarf.end_children()
 
 
-def _add_arguments(unit: Unit, prototype: Type) -> None:
+def _add_arguments(dwarf: Dwarf, prototype: Type) -> None:
     for _, argument in prototype.rows:
-        unit.add(_ARGUMENT if argument else _ELLIPSIS, type=argument)
-    unit.end_children()
+        dwarf.add(_ARGUMENT if argument else _ELLIPSIS, type=argument)
+    dwarf.end_children()
 
 
-def _add_function(unit: Unit, btf: Btf, function: Function) -> None:
+def _add_function(dwarf: Dwarf, btf: Btf, function: Function) -> None:
     func = btf.types[function.type]
     prototype = btf.types[func.value]
-    unit.add(
+    dwarf.add(
         _SUBPROGRAM, func.name, function.addr, function.size, function.external,
         type=prototype.value,
     )  # fmt: skip
@@ -215,12 +226,12 @@ def _add_function(unit: Unit, btf: Btf, function: Function) -> None:
         prototype.rows, locations(btf, prototype), strict=True
     ):
         if not argument:
-            unit.add(_ELLIPSIS)
+            dwarf.add(_ELLIPSIS)
         elif place is None:
-            unit.add(_PARAMETER, name, type=argument)
+            dwarf.add(_PARAMETER, name, type=argument)
         else:
             # One more than the instructions that leave it alone: it is still there
             # when the next one is about to be executed.
-            where = unit.location_list(function.addr, function.entry + 1, place)
-            unit.add(_PLACED_PARAMETER, name, where, type=argument)
-    unit.end_children()
+            where = dwarf.location_list(function.addr, function.entry + 1, place)
+            dwarf.add(_PLACED_PARAMETER, name, where, type=argument)
+    dwarf.end_children()

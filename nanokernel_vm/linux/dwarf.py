@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Writing one DWARF compilation unit: .debug_info and what it points into (DWARF 5).
+"""Writing DWARF: .debug_info and what it points into (DWARF 5).
 
 Every kind of entry has fixed-size attributes, so that each is one ``struct`` and one
 abbreviation.  The reference to a type is always its last attribute, holds a number
-until the unit is finished, and is left out for void.
+until all is finished, and is left out for void.
 """
 
-from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from struct import Struct, pack, pack_into, unpack_from
 
@@ -57,7 +56,6 @@ class At(IntEnum):
     EXTERNAL = 0x3F
     BIT_SIZE = 0x0D
     TYPE = 0x49
-    RANGES = 0x55
     DATA_BIT_OFFSET = 0x6B
 
 
@@ -72,7 +70,7 @@ class Form(IntEnum):
     SDATA = 0x0D
     STRP = 0x0E
     UDATA = 0x0F
-    REF4 = 0x13
+    REF_ADDR = 0x10
     SEC_OFFSET = 0x17
     EXPRLOC = 0x18
     FLAG_PRESENT = 0x19
@@ -85,8 +83,10 @@ _FORMATS = {
 }  # fmt: skip
 
 _UT_COMPILE, _VERSION = 1, 5
-_LLE_START_LENGTH, _RLE_START_LENGTH, _END_OF_LIST = 8, 7, 0
+_LLE_START_LENGTH, _END_OF_LIST = 8, 0
+_UNIT_HEADER = Struct("<IHBBI")
 _LIST_HEADER = Struct("<IHBBI")
+_ARANGES = Struct("<IHIBB4xQQQQ")  # one range and the end
 
 
 class Die:
@@ -112,7 +112,7 @@ class Die:
 
     def abbreviation(self, code: int, typed: bool) -> bytes:
         """Encode it for .debug_abbrev."""
-        typing = ((At.TYPE, Form.REF4),) if typed else ()
+        typing = ((At.TYPE, Form.REF_ADDR),) if typed else ()
         pairs = (*self.attributes, *typing)
         return (
             bytes((code, self.tag, self.children))
@@ -121,32 +121,45 @@ class Die:
         )
 
 
-class Unit:
-    """A compilation unit in the making."""
+class Dwarf:
+    """The .debug_* sections in the making: units one after the other.
 
-    def __init__(
-        self, strings: bytearray, producer: str, name: str, code: Sequence[range]
-    ) -> None:
-        """Begin one.
+    Args:
+        strings: What becomes .debug_str; names are offsets into it.
+        producer: Who makes all this.
+    """
 
-        Args:
-            strings: What becomes .debug_str; names are offsets into it.
-            producer: Who made it.
-            name: Stands for the source file.
-            code: The addresses that it covers.
-        """
-        self._code_ranges = code
+    def __init__(self, strings: bytearray, producer: str) -> None:
+        """Begin with nothing."""
         self.strings = strings
+        self._producer = self.string(producer)
         self._abbreviations = bytearray()
         self._codes: dict[tuple[Die, bool], int] = {}
         self._references: list[int] = []
         self._offsets: dict[int, int] = {}
         self._aliases: dict[int, int] = {}
         self._lists = bytearray(_LIST_HEADER.size)
-        self._info = bytearray(pack("<IHBBI", 0, _VERSION, _UT_COMPILE, 8, 0))
-        names = self.string(producer), self.string(name)
-        base = code[0].start
-        self.add(_COMPILE_UNIT, *names, _LANG_C11, _LIST_HEADER.size, base)
+        self._aranges = bytearray()
+        self._info = bytearray()
+        self._unit = 0
+
+    def open_unit(self, name: str, code: range | None = None) -> None:
+        """Begin a unit; ``code`` are the addresses of its functions, if it has any."""
+        self._unit = len(self._info)
+        self._info += _UNIT_HEADER.pack(0, _VERSION, _UT_COMPILE, 8, 0)
+        attributes = self._producer, self.string(name), _LANG_C11
+        if code is None:
+            self.add(_UNIT, *attributes)
+            return
+        self.add(_CODE_UNIT, *attributes, code.start, len(code))
+        extent = code.start, len(code), 0, 0
+        self._aranges += _ARANGES.pack(_ARANGES.size - 4, 2, self._unit, 8, 0, *extent)
+
+    def close_unit(self) -> None:
+        """End the unit."""
+        self.end_children()
+        length = len(self._info) - self._unit - 4
+        pack_into("<I", self._info, self._unit, length)
 
     def string(self, text: str) -> int:
         """Append a string and return its offset."""
@@ -191,20 +204,20 @@ class Unit:
         return offset
 
     def sections(self) -> list[Section]:
-        """Finish, and return all sections."""
-        self.end_children()
-        pack_into("<I", self._info, 0, len(self._info) - 4)
+        """Return all sections, after the last unit."""
         for place in self._references:
             (number,) = unpack_from("<I", self._info, place)
             while number in self._aliases:
                 number = self._aliases[number]
             pack_into("<I", self._info, place, self._offsets[number])
+        lists_size = len(self._lists) - 4
+        _LIST_HEADER.pack_into(self._lists, 0, lists_size, _VERSION, 8, 0, 0)
         return [
             _section(".debug_info", self._info),
             _section(".debug_abbrev", self._abbreviations + b"\0"),
             _section(".debug_str", self.strings, _MERGED),
-            _section(".debug_loclists", _with_header(self._lists)),
-            _section(".debug_rnglists", _with_header(_ranges(self._code_ranges))),
+            _section(".debug_loclists", self._lists),
+            _section(".debug_aranges", self._aranges),
         ]
 
     def _code(self, die: Die, typed: bool) -> int:
@@ -215,27 +228,17 @@ class Unit:
 
 _MERGED = SectionFlag.MERGE | SectionFlag.STRINGS
 _LANG_C11 = 0x1D
-_COMPILE_UNIT = Die(
-    Tag.COMPILE_UNIT,
+_DESCRIPTION = (
     (At.PRODUCER, Form.STRP),
     (At.NAME, Form.STRP),
     (At.LANGUAGE, Form.DATA1),
-    (At.RANGES, Form.SEC_OFFSET),
-    (At.LOW_PC, Form.ADDR),  # gdb wants a base address, though nothing is relative
+)
+_UNIT = Die(Tag.COMPILE_UNIT, *_DESCRIPTION, children=True)
+_CODE_UNIT = Die(
+    Tag.COMPILE_UNIT,
+    *(*_DESCRIPTION, (At.LOW_PC, Form.ADDR), (At.HIGH_PC, Form.DATA4)),
     children=True,
 )
-
-
-def _ranges(code: Iterable[range]) -> bytearray:
-    out = bytearray(_LIST_HEADER.size)
-    for part in code:
-        out += pack("<BQ", _RLE_START_LENGTH, part.start) + uleb(len(part))
-    return out + bytes((_END_OF_LIST,))
-
-
-def _with_header(lists: bytearray) -> bytearray:
-    _LIST_HEADER.pack_into(lists, 0, len(lists) - 4, _VERSION, 8, 0, 0)
-    return lists
 
 
 def _section(name: str, data: bytes | bytearray, flags: int = 0) -> Section:

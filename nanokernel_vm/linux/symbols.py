@@ -9,7 +9,7 @@ symbol file.  It stands for the addresses that the kernel is linked at (``nokasl
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -19,8 +19,13 @@ from nanokernel_vm.errors import BuildError
 from nanokernel_vm.linux import kallsyms, orc
 from nanokernel_vm.linux.btf import Btf
 from nanokernel_vm.linux.debug_frame import USER_SPACE, DebugFrame
-from nanokernel_vm.linux.debug_info import Function, Variable, describe
-from nanokernel_vm.linux.dwarf import Unit
+from nanokernel_vm.linux.debug_info import (
+    Function,
+    Variable,
+    describe_functions,
+    describe_types,
+)
+from nanokernel_vm.linux.dwarf import Dwarf
 from nanokernel_vm.linux.elf import (
     ElfImage,
     Section,
@@ -111,27 +116,27 @@ def _debug_frame(image: ElfImage, symbols: Sequence[Symbol]) -> Section:
 
 def _debug_info(image: ElfImage, symbols: Sequence[Symbol]) -> list[Section]:
     btf = Btf(image.section(".BTF").data)
-    code = [section for section in image.sections if section.executable]
     variables = [*_variables(btf, symbols, image), *_per_cpu_variables(btf, image)]
-    ranges = [range(section.addr, section.end) for section in code]
-    unit = Unit(btf.strings, _PRODUCER, "vmlinux", ranges)
-    describe(unit, btf, _functions(btf, symbols, code), variables)
-    return unit.sections()
+    dwarf = Dwarf(btf.strings, _PRODUCER)
+    describe_types(dwarf, btf, variables)
+    # Where two functions have one name, nobody knows whose prototype it is.
+    types = _once((btf.name(type_.name), number) for number, type_ in btf.functions())
+    places = _once((s.name, s) for s in symbols if s.type is SymbolType.FUNC)
+    for section in image.sections:
+        functions = list(_functions(section, places, types))
+        describe_functions(dwarf, btf, functions)
+    return dwarf.sections()
 
 
 def _functions(
-    btf: Btf, symbols: Sequence[Symbol], code: Sequence[Section]
+    section: Section, places: Mapping[str, Symbol], types: Mapping[str, int]
 ) -> Iterator[Function]:
-    """Match prototypes and symbols by name, where both have the name only once."""
-    types = _once((btf.name(type_.name), number) for number, type_ in btf.functions())
-    places = _once((s.name, s) for s in symbols if s.type is SymbolType.FUNC)
-    sections = {section.name: section for section in code}
-    for name, number in types.items():
-        symbol = places.get(name)
-        if symbol and symbol.size:
-            entry = entry_length(sections[symbol.section], symbol.addr)
+    for name, symbol in places.items():
+        type_ = types.get(name)
+        if type_ is not None and symbol.size and symbol.section == section.name:
+            entry = entry_length(section, symbol.addr)
             external = symbol.binding != SymbolBinding.LOCAL
-            yield Function(number, symbol.addr, symbol.size, external, entry)
+            yield Function(type_, symbol.addr, symbol.size, external, entry)
 
 
 # endbr64; call __fentry__, or the nop it becomes; pushes and mov %rsp,%rbp.

@@ -12,20 +12,24 @@ from elftools.dwarf.dwarfinfo import DWARFInfo
 from elftools.elf.elffile import ELFFile
 
 from nanokernel_vm.linux.btf import Btf, Kind
-from nanokernel_vm.linux.debug_info import Function, Variable, describe
-from nanokernel_vm.linux.dwarf import Unit
+from nanokernel_vm.linux.debug_info import (
+    Function,
+    Variable,
+    describe_functions,
+    describe_types,
+)
+from nanokernel_vm.linux.dwarf import Dwarf
 from tests.unit.linux.btf_types import BOOL, SIGNED, Types
 from tests.unit.linux.images import TEXT, MakeImage, text
 
 
-class Dwarf:
-    """The entries of the one unit."""
+class Read:
+    """The entries of all units."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb")
         self.info: DWARFInfo = ELFFile(self._file).get_dwarf_info()
-        self.unit: CompileUnit = next(iter(self.info.iter_CUs()))
-        self.top: DIE = self.unit.get_top_DIE()
+        self.units: list[CompileUnit] = list(self.info.iter_CUs())
 
     def close(self) -> None:
         self._file.close()
@@ -33,7 +37,8 @@ class Dwarf:
     def find(self, tag: str, name: str | None = None) -> DIE:
         return next(
             die
-            for die in self.top.iter_children()
+            for unit in self.units
+            for die in unit.get_top_DIE().iter_children()
             if die.tag == f"DW_TAG_{tag}" and attribute(die, "name") == name
         )
 
@@ -70,19 +75,19 @@ def types() -> Types:
 
 @pytest.fixture
 def dwarf_of(make_image: MakeImage) -> Iterator[Any]:
-    made: list[Dwarf] = []
+    made: list[Read] = []
 
     def make(
         types: Types,
         functions: tuple[Function, ...] = (),
         variables: tuple[Variable, ...] = (),
-    ) -> Dwarf:
+    ) -> Read:
         btf = Btf(types.data())
-        code = [range(TEXT, TEXT + 0x100)]
-        unit = Unit(btf.strings, "producer", "vmlinux", code)
-        describe(unit, btf, functions, variables)
-        image = make_image(text(bytes(0x100)), *unit.sections())
-        made.append(Dwarf(Path(image.name)))
+        dwarf = Dwarf(btf.strings, "producer")
+        describe_types(dwarf, btf, variables)
+        describe_functions(dwarf, btf, functions)
+        image = make_image(text(bytes(0x100)), *dwarf.sections())
+        made.append(Read(Path(image.name)))
         return made[-1]
 
     yield make
@@ -90,15 +95,18 @@ def dwarf_of(make_image: MakeImage) -> Iterator[Any]:
         dwarf.close()
 
 
-def test_the_unit(types: Types, dwarf_of: Any) -> None:
-    dwarf = dwarf_of(types)
-    assert attribute(dwarf.top, "name") == "vmlinux"
-    assert attribute(dwarf.top, "producer") == "producer"
-    lists = dwarf.info.range_lists()
-    (entry,) = lists.get_range_list_at_offset(
-        attribute(dwarf.top, "ranges"), dwarf.unit
-    )
-    assert (entry.begin_offset, entry.end_offset) == (TEXT, TEXT + 0x100)
+def test_functions_are_in_units_of_their_own(types: Types, dwarf_of: Any) -> None:
+    func = types.function("f", types.prototype(0))
+    functions = tuple(Function(func, TEXT + i, 1, True, 0) for i in range(130))
+    dwarf = dwarf_of(types, functions)
+    tops = [unit.get_top_DIE() for unit in dwarf.units]
+    assert {attribute(top, "name") for top in tops} == {"vmlinux"}
+    assert {attribute(top, "producer") for top in tops} == {"producer"}
+    extents = [(attribute(top, "low_pc"), attribute(top, "high_pc")) for top in tops]
+    assert extents == [(None, None), (TEXT, 128), (TEXT + 128, 2)]
+    aranges = dwarf.info.get_aranges()
+    assert aranges.cu_offset_at_addr(TEXT + 127) == dwarf.units[1].cu_offset
+    assert aranges.cu_offset_at_addr(TEXT + 128) == dwarf.units[2].cu_offset
 
 
 @pytest.mark.parametrize(
