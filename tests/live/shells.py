@@ -30,3 +30,26 @@ def uptime(gdb: Gdb, machine: NkRun, inferior: int) -> Iterator[Stop]:
         gdb.start("continue")
         shell.expect(shell.prompt)
         gdb.interrupt()
+
+
+@contextmanager
+def busy(gdb: Gdb, machine: NkRun, inferior: int) -> Iterator[None]:
+    """Keep one kernel, which alone runs, reading: an idle one's clock does not tick."""
+    gdb.alone(inferior)
+    shell = machine.consoles[NAMES[inferior]]
+    # In the echo "launch" does not appear; when it does, Ctrl-C is a signal.
+    shell.type("echo la''unch; dd if=/dev/urandom of=/dev/null bs=1M\n")
+    gdb.start("continue")
+    shell.expect("launch")
+    gdb.interrupt()
+    try:
+        yield
+    finally:
+        if gdb.running:
+            gdb.interrupt()
+        gdb("delete")
+        gdb.alone(inferior)
+        gdb.start("continue")
+        shell.type("\x03")
+        shell.expect(shell.prompt)
+        gdb.interrupt()

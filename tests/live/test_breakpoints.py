@@ -7,7 +7,7 @@ import pytest
 
 from tests.live.mi import Gdb, Stop
 from tests.live.process import NkRun
-from tests.live.shells import UPTIME, uptime
+from tests.live.shells import UPTIME, busy, uptime
 
 inferiors = pytest.mark.parametrize("inferior", [1, 2], ids=["host", "guest"])
 
@@ -30,17 +30,17 @@ def test_a_breakpoint_stops_the_kernel_that_was_asked(
 @inferiors
 @pytest.mark.parametrize("command", ["watch", "awatch"])
 def test_a_write_stops_right_after_the_store(
-    gdb: Gdb, inferior: int, command: str
+    gdb: Gdb, machine: NkRun, inferior: int, command: str
 ) -> None:
-    gdb.alone(inferior)
-    before = gdb.value("jiffies")
-    gdb(f"{command} jiffies")
-    stop = next_change(gdb)
-    assert stop.reason in ("watchpoint-trigger", "access-watchpoint-trigger")
-    assert gdb.value("jiffies") > before
-    # The instruction before this one names the memory as its destination.
-    store = instruction_before(gdb, stop.pc)
-    assert re.search(r",(0x\w+)?\(|<jiffies", store), store
+    with busy(gdb, machine, inferior):
+        before = gdb.value("jiffies")
+        gdb(f"{command} jiffies")
+        stop = next_change(gdb)
+        assert stop.reason in ("watchpoint-trigger", "access-watchpoint-trigger")
+        assert gdb.value("jiffies") > before
+        # The instruction before this one names the memory as its destination.
+        store = instruction_before(gdb, stop.pc)
+        assert re.search(r",(0x\w+)?\(|<jiffies", store), store
 
 
 def next_change(gdb: Gdb) -> Stop:
@@ -62,12 +62,14 @@ def instruction_before(gdb: Gdb, pc: int) -> str:
 
 
 @inferiors
-def test_a_read_stops_right_after_the_load(gdb: Gdb, inferior: int) -> None:
-    gdb.alone(inferior)
-    gdb("rwatch jiffies")
-    stop = gdb.resume("continue")
-    assert stop.reason == "read-watchpoint-trigger"
-    assert stop.inferior == inferior
+def test_a_read_stops_right_after_the_load(
+    gdb: Gdb, machine: NkRun, inferior: int
+) -> None:
+    with busy(gdb, machine, inferior):
+        gdb("rwatch jiffies")
+        stop = gdb.resume("continue")
+        assert stop.reason == "read-watchpoint-trigger"
+        assert stop.inferior == inferior
 
 
 def test_the_hosts_address_is_not_the_guests(gdb: Gdb, machine: NkRun) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.live.mi import Gdb
 from tests.live.process import NkRun
-from tests.live.shells import NAMES, UPTIME, uptime
+from tests.live.shells import NAMES, UPTIME, busy, uptime
 
 inferiors = pytest.mark.parametrize("inferior", [1, 2], ids=["host", "guest"])
 
@@ -70,13 +70,15 @@ def test_until_an_address_of_the_caller(inside: Gdb) -> None:
 
 
 @inferiors
-def test_only_the_chosen_partition_runs(gdb: Gdb, inferior: int) -> None:
-    gdb.alone(inferior)
-    before = seconds(gdb)
-    gdb("watch jiffies")
-    gdb.resume("continue")
-    gdb.resume("continue")  # at least from one tick to another
-    after = seconds(gdb)
+def test_only_the_chosen_partition_runs(
+    gdb: Gdb, machine: NkRun, inferior: int
+) -> None:
+    with busy(gdb, machine, inferior):
+        before = seconds(gdb)
+        gdb("watch jiffies")
+        gdb.resume("continue")
+        gdb.resume("continue")  # at least from one tick to another
+        after = seconds(gdb)
     assert after[inferior - 1] > before[inferior - 1]
     assert after[2 - inferior] == before[2 - inferior]
 
@@ -120,24 +122,13 @@ def test_a_step_in_one_partition_leaves_the_other(gdb: Gdb) -> None:
     assert re.findall(r"rip (0x\w+)", gdb("monitor partitions"))[1] == rip[1]
 
 
+@inferiors
 def test_frames_go_through_an_interrupt_to_what_it_interrupted(
-    gdb: Gdb, machine: NkRun
+    gdb: Gdb, machine: NkRun, inferior: int
 ) -> None:
-    gdb.alone(1)
-    shell = machine.host
-    shell.type("echo la''unch; dd if=/dev/urandom of=/dev/null bs=1M\n")
-    gdb.start("continue")
-    shell.expect("launch")
-    gdb.interrupt()
-    gdb("break update_process_times")
-    try:
+    with busy(gdb, machine, inferior):
+        gdb("break update_process_times")
         traces = [tick(gdb) for _ in range(TICKS)]
-    finally:
-        gdb("delete")
-        gdb.start("continue")
-        shell.type("\x03")
-        shell.expect(shell.prompt)
-        gdb.interrupt()
     assert any(beyond_the_interrupt(trace) for trace in traces), traces
 
 
