@@ -88,6 +88,9 @@ _PRELUDE = """
 _start:
     cld
     lea stack(%rip), %rsp
+    mov %cr4, %rax
+    or $0x600, %eax         # OSFXSR, OSXMMEXCPT: SSE
+    mov %rax, %cr4
     lea gdt(%rip), %rax
     mov %rax, gdt_pointer+2(%rip)
     lgdt gdt_pointer(%rip)

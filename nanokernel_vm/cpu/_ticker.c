@@ -70,6 +70,12 @@ typedef struct {
 	uint32_t armed;
 } Breakpoint;
 
+typedef struct {
+	PyObject_HEAD
+	Ticker *ticker;
+	uint64_t begin, end;	/* physical */
+} Watch;
+
 static void stop(Ticker *t, void *uc, enum event event)
 {
 	t->event = event;
@@ -83,26 +89,39 @@ static void stop_uncounted(Ticker *t, void *uc, enum event event)
 	stop(t, uc, event);
 }
 
+/*
+ * Code wrote into the block it runs in: the translator has dropped the block, undone the
+ * writer and enters it again, alone.  What was noted of the writer is undone, too.
+ */
+static int is_abort(const Ticker *t, uint64_t address, uint32_t size)
+{
+	return address != t->expect && t->start <= address && address + size < t->end;
+}
+
+static void undo_writer(Ticker *t, uint64_t address)
+{
+	t->clock -= t->end - address;
+	t->expect = address;
+	t->watched = 0;
+	t->passing = address;
+	if (t->steps)
+		t->steps++;
+}
+
 static void on_block(void *uc, uint64_t address, uint32_t size, Ticker *t)
 {
+	if (is_abort(t, address, size))
+		undo_writer(t, address);
 	if (t->interrupt) {
 		stop_uncounted(t, uc, EV_INTERRUPT);
 		return;
 	}
 	if (address != t->expect) {
-		if (t->start <= address && address + size < t->end) {
-			/*
-			 * Code wrote into the block it runs in: the translator
-			 * dropped the block and enters it again at the writer.
-			 */
-			t->clock -= t->end - address;
-		} else {
-			if (t->clock >= t->deadline) {
-				stop_uncounted(t, uc, EV_DEADLINE);
-				return;
-			}
-			t->origin = t->clock;
+		if (t->clock >= t->deadline) {
+			stop_uncounted(t, uc, EV_DEADLINE);
+			return;
 		}
+		t->origin = t->clock;
 	}
 	if (t->clock + size > t->pause) {
 		stop_uncounted(t, uc, EV_PAUSE);
@@ -113,15 +132,20 @@ static void on_block(void *uc, uint64_t address, uint32_t size, Ticker *t)
 	t->end = t->expect = address + size;
 }
 
+static void stop_watched(Ticker *t, void *uc)
+{
+	t->address = t->watched - 1;
+	t->watched = 0;
+	stop(t, uc, EV_WATCH);
+}
+
 static void on_code(void *uc, uint64_t address, uint32_t size, Ticker *t)
 {
 	(void)size;
 	if (t->event)
 		return;
 	if (t->watched) {
-		t->address = t->watched - 1;
-		t->watched = 0;
-		stop(t, uc, EV_WATCH);
+		stop_watched(t, uc);
 	} else if (t->steps && --t->steps == 0) {
 		t->address = address;
 		stop(t, uc, EV_STEP);
@@ -135,6 +159,10 @@ static void on_breakpoint(void *uc, uint64_t address, uint32_t size, Breakpoint 
 	(void)size;
 	if (!b->armed)
 		return;
+	if (t->watched) {
+		stop_watched(t, uc);
+		return;
+	}
 	if (t->passing == address) {
 		t->passing = NOWHERE;
 		return;
@@ -145,14 +173,19 @@ static void on_breakpoint(void *uc, uint64_t address, uint32_t size, Breakpoint 
 	stop(t, uc, EV_BREAKPOINT);
 }
 
-/* The store is done but rip is not past it: only note it, on_code() stops. */
+/*
+ * The store is done but rip is not past it: only note it, on_code() stops.  The hook goes
+ * by the first byte of an access and so begins before what is watched.
+ */
 static void on_watched(void *uc, int type, uint64_t address, int size, int64_t value,
-		       Ticker *t)
+		       Watch *w)
 {
-	(void)uc, (void)size, (void)value;
-	if (t->watched)
+	Ticker *t = w->ticker;
+
+	(void)uc, (void)value;
+	if (t->watched || address >= w->end || address + size <= w->begin)
 		return;
-	t->watched = address + 1;
+	t->watched = (address < w->begin ? w->begin : address) + 1;
 	t->watched_write = type == MEM_WRITE;
 }
 
@@ -260,11 +293,18 @@ static PyObject *self_pointer(PyObject *self, void *closure)
 }
 
 static int breakpoint_init(Breakpoint *b, PyObject *args, PyObject *kwargs);
+static int watch_init(Watch *w, PyObject *args, PyObject *kwargs);
 
 static void breakpoint_dealloc(Breakpoint *b)
 {
 	Py_XDECREF(b->ticker);
 	Py_TYPE(b)->tp_free(b);
+}
+
+static void watch_dealloc(Watch *w)
+{
+	Py_XDECREF(w->ticker);
+	Py_TYPE(w)->tp_free(w);
 }
 
 #define FIELD(type, name, kind, flags) { #name, kind, offsetof(type, name), flags, NULL }
@@ -335,6 +375,18 @@ static PyTypeObject breakpoint_type = {
 	.tp_getset = pointer_getset,
 };
 
+static PyTypeObject watch_type = {
+	PyVarObject_HEAD_INIT(NULL, 0)
+	.tp_name = "nanokernel_vm.cpu._ticker.Watch",
+	.tp_basicsize = sizeof(Watch),
+	.tp_flags = Py_TPFLAGS_DEFAULT,
+	.tp_doc = "Physical bytes, begin to end, whose access a ticker's engine notes.",
+	.tp_new = PyType_GenericNew,
+	.tp_init = (initproc)watch_init,
+	.tp_dealloc = (destructor)watch_dealloc,
+	.tp_getset = pointer_getset,
+};
+
 static int breakpoint_init(Breakpoint *b, PyObject *args, PyObject *kwargs)
 {
 	PyObject *ticker;
@@ -345,6 +397,21 @@ static int breakpoint_init(Breakpoint *b, PyObject *args, PyObject *kwargs)
 	Py_INCREF(ticker);
 	b->ticker = (Ticker *)ticker;
 	b->armed = 1;
+	return 0;
+}
+
+static int watch_init(Watch *w, PyObject *args, PyObject *kwargs)
+{
+	unsigned long long begin, end;
+	PyObject *ticker;
+
+	(void)kwargs;
+	if (!PyArg_ParseTuple(args, "O!KK", &ticker_type, &ticker, &begin, &end))
+		return -1;
+	Py_INCREF(ticker);
+	w->ticker = (Ticker *)ticker;
+	w->begin = begin;
+	w->end = end;
 	return 0;
 }
 
@@ -405,12 +472,14 @@ PyMODINIT_FUNC PyInit__ticker(void)
 {
 	PyObject *m;
 
-	if (PyType_Ready(&ticker_type) < 0 || PyType_Ready(&breakpoint_type) < 0)
+	if (PyType_Ready(&ticker_type) < 0 || PyType_Ready(&breakpoint_type) < 0 ||
+	    PyType_Ready(&watch_type) < 0)
 		return NULL;
 	m = PyModule_Create(&module);
 	if (!m || add_constants(m) < 0 ||
 	    PyModule_AddObjectRef(m, "Ticker", (PyObject *)&ticker_type) < 0 ||
-	    PyModule_AddObjectRef(m, "Breakpoint", (PyObject *)&breakpoint_type) < 0) {
+	    PyModule_AddObjectRef(m, "Breakpoint", (PyObject *)&breakpoint_type) < 0 ||
+	    PyModule_AddObjectRef(m, "Watch", (PyObject *)&watch_type) < 0) {
 		Py_XDECREF(m);
 		return NULL;
 	}

@@ -26,6 +26,7 @@ TSC_PER_TICK = 5  # 2 GHz: a tick is 2.5 ns
 NEVER = (1 << 64) - 1
 _BUS_END = 1 << 46  # addresses that a page table entry may name and a bus answers
 _PAGE = 0x1000
+_WIDEST = 8  # bytes of one memory access as its hook sees it
 _EMPTY_TABLE = _BUS_END  # a page of zeros, beyond what a guest can reach
 
 
@@ -117,7 +118,7 @@ class Engine:
             ctypes.cast(self._saved, ctypes.c_void_p).value or 0
         )
         self._breakpoints: dict[int, _ticker.Breakpoint] = {}
-        self._watches: dict[tuple[bool, bool, int, int], int] = {}
+        self._watches: dict[tuple[bool, bool, int, int], tuple[int, _ticker.Watch]] = {}
         self._code_hook: int | None = None
         self._stale = False
 
@@ -212,25 +213,33 @@ class Engine:
         return va in self._breakpoints and bool(self._breakpoints[va].armed)
 
     def insert_watchpoint(self, read: bool, write: bool, pa: int, length: int) -> None:
-        """Stop after reads, writes or both of ``length`` physical bytes."""
+        """Stop after reads, writes or both of ``length`` physical bytes of one page.
+
+        An access that begins in the page before and ends here is not seen.
+        """
         key = (read, write, pa, length)
         if key not in self._watches:
             kind = (k.UC_HOOK_MEM_READ if read else 0) | (
                 k.UC_HOOK_MEM_WRITE if write else 0
             )
-            self._watches[key] = self._hook(
-                kind, _ticker.ON_WATCHED, self.ticker.pointer, pa, pa + length - 1
+            watch = _ticker.Watch(self.ticker, pa, pa + length)
+            begin = max(pa - _WIDEST + 1, pa & -_PAGE)
+            handle = self._hook(
+                kind, _ticker.ON_WATCHED, watch.pointer, begin, pa + length - 1
             )
+            self._watches[key] = handle, watch
             self._stale = True
 
     def remove_watchpoint(self, read: bool, write: bool, pa: int, length: int) -> None:
         """Undo ``insert_watchpoint`` of the same arguments."""
-        handle = self._watches.pop((read, write, pa, length), None)
-        if handle is not None:
-            self._unhook(handle)
+        found = self._watches.pop((read, write, pa, length), None)
+        if found is not None:
+            self._unhook(found[0])
 
     def prepare(self, stepping: bool) -> None:
         """Set up hooks for the run to come: cheap if nothing has changed."""
+        if not self._watches:
+            self.ticker.watched = 0  # of a watch that is gone
         wanted = stepping or bool(self._watches)
         if wanted and self._code_hook is None:
             self._code_hook = self._hook(

@@ -16,6 +16,7 @@ from unicorn import x86_const as x
 from unicorn.unicorn_py3.arch.intel import UcIntel
 from unicorn.unicorn_py3.unicorn import Uc, UcContext, UcError
 
+from nanokernel_vm.cpu import state as s
 from nanokernel_vm.cpu.state import CONTEXT_SIZE, State
 from nanokernel_vm.errors import EngineError
 
@@ -27,6 +28,9 @@ _MSRS = {
     "fmask": 0xC000_0084,
     "kernel_gs_base": 0xC000_0102,
 }
+_EFER, _EFER_VALUE = 0xC000_0080, 0xD01  # NXE, LMA, LME, SCE
+_FLAGS = s.IOPL | s.AC | 0x246  # and IF, ZF, PF
+_MODE = s.HF_PE | s.HF_MP | s.HF_CS64 | s.HF_CPL
 
 
 @functools.cache
@@ -57,13 +61,15 @@ def _prove_registers(uc: UcIntel, context: UcContext, state: State) -> None:
         uc.reg_write(getattr(x, f"UC_X86_REG_{name}"), 0x1111_0000_0000 + index)
     for index, msr in enumerate(_MSRS.values()):
         uc.msr_write(msr, 0x40_0100 + index)
-    tables = {"gdt": "GDTR", "idt": "IDTR", "tr": "TR"}
+    uc.msr_write(_EFER, _EFER_VALUE)
+    tables = {"gdt": "GDTR", "idt": "IDTR", "tr": "TR", "ldt": "LDTR"}
     for index, name in enumerate(tables.values()):
         uc.reg_write(getattr(x, f"UC_X86_REG_{name}"), (0, 0x5000 + index, 0x77, 0))
-    controls = {0: 0x11, 2: 0x2222, 3: 0x3000, 4: 0x20}
+    controls = {0: 0x13, 2: 0x2222, 3: 0x3000, 4: 0x20}
     for number, value in controls.items():
         uc.reg_write(getattr(x, f"UC_X86_REG_CR{number}"), value)
     uc.reg_write(x.UC_X86_REG_FS_BASE, 0x7777)
+    uc.reg_write(x.UC_X86_REG_RFLAGS, _FLAGS)
     uc.context_update(context)
     found = {
         **{f"regs[{i}]": state.regs[i] - i for i in range(16)},
@@ -72,6 +78,9 @@ def _prove_registers(uc: UcIntel, context: UcContext, state: State) -> None:
         **{f"cr{n}": state.cr[n] for n in controls},
         "fs.base": state.segs[4].base,
         "gdt.limit": state.gdt.limit,
+        "efer": state.efer,
+        "rflags": state.rflags,
+        "hflags": state.hflags & _MODE,
     }
     expected = {
         **{f"regs[{i}]": 0x1111_0000_0000 for i in range(16)},
@@ -80,6 +89,9 @@ def _prove_registers(uc: UcIntel, context: UcContext, state: State) -> None:
         **{f"cr{n}": value for n, value in controls.items()},
         "fs.base": 0x7777,
         "gdt.limit": 0x77,
+        "efer": _EFER_VALUE,
+        "rflags": _FLAGS,
+        "hflags": _MODE & ~s.HF_CPL,
     }
     for name, value in expected.items():
         if found[name] != value:

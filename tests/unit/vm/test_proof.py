@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A Unicorn that keeps its state elsewhere is refused, whatever field has moved."""
+
+import ctypes
+from typing import Any
+
+import pytest
+
+from nanokernel_vm.cpu import proof
+from nanokernel_vm.cpu.state import CONTEXT_SIZE, HEADER_SIZE, LAYOUT, State
+from nanokernel_vm.errors import EngineError
+
+prove = proof.prove.__wrapped__
+
+
+def moved(name: str, offset: int, ctype: Any) -> type[State]:
+    """A State that looks for one field 8 bytes behind where it is."""
+
+    def field(self: State) -> Any:
+        place = ctypes.addressof(self) + HEADER_SIZE + offset + 8
+        return ctype.from_address(place)
+
+    def get(self: State) -> Any:
+        found = field(self)
+        return found.value if hasattr(found, "value") else found
+
+    def put(self: State, value: Any) -> None:
+        field(self).value = value
+
+    return type(f"Moved{name}", (State,), {name: property(get, put)})
+
+
+def test_the_installed_one_is_accepted() -> None:
+    prove()
+
+
+@pytest.mark.parametrize(("name", "offset", "ctype"), LAYOUT, ids=lambda v: str(v)[:20])
+def test_a_field_that_has_moved_is_noticed(
+    name: str, offset: int, ctype: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proof, "State", moved(name, offset, ctype))
+    with pytest.raises(EngineError, match=r"install unicorn==2\.1\.4"):
+        prove()
+
+
+def test_another_size_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proof, "CONTEXT_SIZE", CONTEXT_SIZE + 8)
+    with pytest.raises(EngineError, match="5608 bytes, not 5616"):
+        prove()
+
+
+def test_the_fields_do_not_overlap() -> None:
+    ends = [offset + ctypes.sizeof(ctype) for _, offset, ctype in LAYOUT]
+    starts = [offset for _, offset, _ in LAYOUT]
+    assert all(e <= s for e, s in zip(ends, starts[1:], strict=False))
+    assert HEADER_SIZE + ends[-1] <= CONTEXT_SIZE
