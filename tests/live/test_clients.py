@@ -74,8 +74,7 @@ async def next_client(address: Tcp) -> AsyncIterator[RawClient]:
 )
 async def test_the_next_client_can_attach(machine: NkRun, mischief: Mischief) -> None:
     address = Tcp(*machine.endpoint)
-    async with RawClient.connected(address) as client:
-        await client.hello()
+    async with next_client(address) as client:
         await mischief(client)
     async with next_client(address) as client:
         assert b"host/cpu0" in await client.ask(b"qXfer:threads:read::0,1000")
@@ -108,8 +107,7 @@ async def test_the_next_client_can_attach(machine: NkRun, mischief: Mischief) ->
 async def test_nonsense_is_refused_and_nothing_is_lost(
     machine: NkRun, request_: bytes
 ) -> None:
-    async with RawClient.connected(Tcp(*machine.endpoint)) as client:
-        await client.hello()
+    async with next_client(Tcp(*machine.endpoint)) as client:
         before = await client.ask(b"g")
         reply = await client.ask(request_)
         assert reply == b"" or re.match(rb"E([0-9]{2}|\.)", reply), reply
@@ -117,16 +115,14 @@ async def test_nonsense_is_refused_and_nothing_is_lost(
 
 
 async def test_ctrl_c_while_nothing_runs_changes_nothing(machine: NkRun) -> None:
-    async with RawClient.connected(Tcp(*machine.endpoint)) as client:
-        await client.hello()
+    async with next_client(Tcp(*machine.endpoint)) as client:
         before = await client.ask(b"g")
         client.writer.write(b"\x03" * 10)
         assert await client.ask(b"g") == before
 
 
 async def test_ctrl_c_in_the_same_breath_as_continue(machine: NkRun) -> None:
-    async with RawClient.connected(Tcp(*machine.endpoint)) as client:
-        await client.hello()
+    async with next_client(Tcp(*machine.endpoint)) as client:
         for _ in range(200):
             client.writer.write(encode(b"vCont;c") + b"\x03")
             assert (await client.receive()).startswith(b"T02")
