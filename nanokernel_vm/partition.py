@@ -20,9 +20,8 @@ from typing import Protocol
 
 from nanokernel_vm.cpu import state as s
 from nanokernel_vm.cpu.delivery import (
-    BP,
-    GP,
     PF,
+    UD,
     Delivery,
     Gate,
     TripleFault,
@@ -35,6 +34,7 @@ from nanokernel_vm.nanokernel.log import Delivered, Log, Violation
 
 BUMP = 16
 POLL = 4000
+_SYSCALL_LENGTH = 2
 
 _LOG = logging.getLogger(__name__)
 
@@ -265,17 +265,16 @@ class Partition:
         if controller.output:
             self._poll = now  # another one waits behind it
 
-    def _deliver(
-        self, vector: int, error_code: int = 0, software: bool = False
-    ) -> None:
+    def _deliver(self, vector: int, error_code: int = 0, instruction: int = -1) -> None:
         cpu, now = self.engine.state, self.clock
         rip, cpl = cpu.rip, cpu.cpl
-        result = self._delivery.deliver(cpu, vector, error_code, software)
+        result = self._delivery.deliver(cpu, vector, error_code, instruction)
         if isinstance(result, TripleFault):
             tried = ", ".join(f"{v:#x}" for v in result.vectors)
-            self.fail(f"triple fault at {rip:#x}: vectors {tried}: {result.why}")
+            self.fail(f"triple fault at {cpu.rip:#x}: vectors {tried}: {result.why}")
             return
-        self.log.delivery(Delivered(now, vector, rip, cpl, result.handler, error_code))
+        entered, code, gate = result
+        self.log.delivery(Delivered(now, entered, rip, cpl, gate.handler, code))
         self._entered()
 
     def _entered(self) -> None:
@@ -289,20 +288,23 @@ class Partition:
 
     def _on_vector(self) -> None:
         cpu, vector = self.engine.state, self.ticker.vector
-        software = bool(cpu.is_software)
-        if software:
-            gate = self._delivery.gate(cpu, vector)
-            if gate is None or gate.dpl < cpu.cpl:
-                cpu.rip -= 1 if vector == BP else 2
-                self._deliver(GP, vector * 8 + 2)
-                return
-        error_code = cpu.error_code & 0xFFFF_FFFF if not software else 0
-        if vector == PF:
-            error_code &= 0x1F
-        self._deliver(vector, error_code, software)
+        if cpu.is_software:
+            self._deliver(vector, instruction=self._int_n(vector))
+            return
+        error_code = cpu.error_code & 0xFFFF_FFFF
+        self._deliver(vector, error_code & 0x1F if vector == PF else error_code)
+
+    def _int_n(self, vector: int) -> int:
+        """Where the INT n is that rip stands behind; INT3 and INTO are one byte."""
+        rip = self.engine.state.rip
+        return rip - (2 if self.read_virtual(rip - 1, 1) == bytes((vector,)) else 1)
 
     def _on_syscall(self) -> None:
         cpu = self.engine.state
+        if not (cpu.efer & s.SCE and cpu.hflags & s.HF_CS64):
+            cpu.rip -= _SYSCALL_LENGTH
+            self._deliver(UD)
+            return
         entry, mask = self.syscall() or (cpu.lstar, cpu.fmask)
         system_call(cpu, entry, mask)
         self._entered()

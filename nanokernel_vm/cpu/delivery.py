@@ -13,6 +13,7 @@ The frame, growing down from a stack aligned to 16 (SDM figure 6-9)::
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from nanokernel_vm.cpu import state as s
 from nanokernel_vm.cpu.paging import WRITABLE, AddressSpace
@@ -26,6 +27,11 @@ CONTRIBUTORY = frozenset((0, TS, NP, STACK, GP))
 _GATE_TYPES = (14, 15)
 _TSS_RSP0, _TSS_IST1 = 4, 36
 _WORD = (1 << 64) - 1
+_HALF = 1 << 47  # added to a canonical address, it leaves 48 bits
+# Of a descriptor: present, and code for 64-bit mode
+_CODE_64 = 1 << 47 | 1 << 44 | 1 << 43 | 1 << 53
+_CODE_MASK = _CODE_64 | 1 << 54
+_CONFORMING = 1 << 42
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,7 @@ class Gate:
         trap: Whether interrupts stay as they are (a trap gate).
         dpl: Least privilege that may enter by INT n.
         ist: Interrupt stack, 1 to 7; 0: none.
+        present: Whether it may be used at all.
     """
 
     handler: int
@@ -45,6 +52,15 @@ class Gate:
     trap: bool
     dpl: int
     ist: int
+    present: bool = True
+
+
+class Entry(NamedTuple):
+    """What was entered in the end: another vector's handler if a fault came between."""
+
+    vector: int
+    error_code: int
+    gate: Gate
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +85,19 @@ class _Undeliverable(Exception):
 
 
 def decode_gate(low: int, high: int) -> Gate | None:
-    """Decode the two words of an IDT entry (SDM figure 6-8); None if not usable."""
+    """Decode the two words of an IDT entry (SDM figure 6-8); None if it is no gate."""
     kind = low >> 40 & 0xF
-    if not low >> 47 & 1 or kind not in _GATE_TYPES:
+    if kind not in _GATE_TYPES:
         return None
     handler = low & 0xFFFF | low >> 32 & 0xFFFF_0000 | (high & 0xFFFF_FFFF) << 32
-    return Gate(handler, low >> 16 & 0xFFFF, kind == 15, low >> 45 & 3, low >> 32 & 7)
+    return Gate(
+        handler,
+        selector=low >> 16 & 0xFFFF,
+        trap=kind == 15,
+        dpl=low >> 45 & 3,
+        ist=low >> 32 & 7,
+        present=bool(low >> 47 & 1),
+    )
 
 
 class Delivery:
@@ -93,34 +116,28 @@ class Delivery:
         self._registered = registered
 
     def deliver(
-        self, cpu: State, vector: int, error_code: int = 0, software: bool = False
-    ) -> TripleFault | Gate:
+        self, cpu: State, vector: int, error_code: int = 0, instruction: int = -1
+    ) -> TripleFault | Entry:
         """Enter the handler of ``vector``; rip is what the frame shall return to.
 
         Args:
             cpu: Changed in place.
             vector: 0 to 255.
             error_code: Pushed for the vectors that have one.
-            software: INT n: the gate's privilege is checked.
+            instruction: Where the INT n is that rip stands behind: the gate's privilege
+                is checked, and what then fails is a fault of that instruction.
         """
         tried = [vector]
         while True:
             try:
-                return self._enter(cpu, vector, error_code, software)
+                return self._enter(cpu, vector, error_code, instruction >= 0)
             except _Undeliverable as fault:
                 if vector == DF:
                     return TripleFault(tuple(tried), str(fault))
-                doubled = (vector in CONTRIBUTORY and fault.vector in CONTRIBUTORY) or (
-                    vector == PF and fault.vector in CONTRIBUTORY | {PF}
-                )
-                vector, error_code, software = (
-                    (DF, 0, False)
-                    if doubled
-                    else (fault.vector, fault.error_code, False)
-                )
+                if instruction >= 0:
+                    cpu.rip, instruction = instruction, -1
+                vector, error_code = _next(vector, fault)
                 tried.append(vector)
-                if len(tried) > 8:
-                    return TripleFault(tuple(tried), str(fault))
 
     def gate(self, cpu: State, vector: int) -> Gate | None:
         """The gate of ``vector`` as it stands now; None if there is none."""
@@ -131,72 +148,96 @@ class Delivery:
         raw = self._read(cpu, cpu.idt.base + vector * 16, 16)
         return None if raw is None else decode_gate(*struct.unpack("<QQ", raw))
 
-    def _enter(self, cpu: State, vector: int, error_code: int, software: bool) -> Gate:
+    def _enter(self, cpu: State, vector: int, error_code: int, software: bool) -> Entry:
         external = 0 if software else 1
-        gate = self.gate(cpu, vector)
-        if gate is None:
-            raise _Undeliverable(GP, vector * 8 + 2 + external, f"no gate {vector:#x}")
-        if software and gate.dpl < cpu.cpl:
-            raise _Undeliverable(GP, vector * 8 + 2, f"gate {vector:#x} is privileged")
-        code = self._descriptor(cpu, gate.selector)
-        cpl = code >> 45 & 3
-        rsp = self._stack(cpu, gate, cpl)
+        gate = self._usable_gate(cpu, vector, software)
+        code = self._code_segment(cpu, gate.selector, external)
+        cpl = cpu.cpl if code & _CONFORMING else code >> 45 & 3
         frame = [
-            *((error_code,) if vector in WITH_ERROR_CODE else ()),
             cpu.rip,
             cpu.segs[s.CS].selector,
             cpu.rflags,
             cpu.regs[s.RSP],
             cpu.segs[s.SS].selector,
         ]
-        rsp = (rsp & ~0xF) - 8 * len(frame) & _WORD
-        self._push(cpu, rsp, frame)
+        if vector in WITH_ERROR_CODE and not software:
+            frame.insert(0, error_code)
+        rsp = self._push(cpu, self._stack(cpu, gate, cpl, external), frame, external)
         enter_code_segment(cpu, gate.selector & ~3 | cpl, code >> 32, cpl)
         cpu.regs[s.RSP] = rsp
         cpu.rip = gate.handler
         cleared = s.TF | s.NT | s.RF | s.VM | (0 if gate.trap else s.IF)
         cpu.rflags &= ~cleared
+        return Entry(vector, error_code, gate)
+
+    def _usable_gate(self, cpu: State, vector: int, software: bool) -> Gate:
+        gate = self.gate(cpu, vector)
+        code = vector * 8 + 2 + (0 if software else 1)
+        if gate is None:
+            raise _Undeliverable(GP, code, f"no gate {vector:#x}")
+        if software and gate.dpl < cpu.cpl:
+            raise _Undeliverable(GP, code, f"gate {vector:#x} is privileged")
+        if not gate.present:
+            raise _Undeliverable(NP, code, f"gate {vector:#x} is not present")
         return gate
 
-    def _stack(self, cpu: State, gate: Gate, cpl: int) -> int:
+    def _stack(self, cpu: State, gate: Gate, cpl: int, external: int) -> int:
         if gate.ist:
-            return self._tss_word(cpu, _TSS_IST1 + 8 * (gate.ist - 1))
+            return self._tss_word(cpu, _TSS_IST1 + 8 * (gate.ist - 1), external)
         if cpl < cpu.cpl:
-            return self._tss_word(cpu, _TSS_RSP0)
+            return self._tss_word(cpu, _TSS_RSP0, external)
         return cpu.regs[s.RSP]
 
-    def _tss_word(self, cpu: State, offset: int) -> int:
+    def _tss_word(self, cpu: State, offset: int, external: int) -> int:
         raw = self._read(cpu, cpu.tr.base + offset, 8)
         if raw is None:
             raise _Undeliverable(
-                TS, cpu.tr.selector & ~7, f"no TSS at {cpu.tr.base:#x}"
+                TS, cpu.tr.selector & ~7 | external, f"no TSS at {cpu.tr.base:#x}"
             )
         return int.from_bytes(raw, "little")
 
-    def _descriptor(self, cpu: State, selector: int) -> int:
+    def _code_segment(self, cpu: State, selector: int, external: int) -> int:
         raw = self._read(cpu, cpu.gdt.base + (selector & ~7), 8)
         code = int.from_bytes(raw, "little") if raw else 0
-        if not code >> 47 & 1 or not code >> 53 & 1:
+        if code & _CODE_MASK != _CODE_64 or code >> 45 & 3 > cpu.cpl:
             raise _Undeliverable(
-                GP, selector & ~7, f"code segment {selector:#x} unusable"
+                GP, selector & ~7 | external, f"code segment {selector:#x} unusable"
             )
         return code
 
-    def _push(self, cpu: State, rsp: int, frame: list[int]) -> None:
+    def _push(self, cpu: State, top: int, frame: list[int], external: int) -> int:
+        """Push ``frame``, its last word first; where the stack pointer is then."""
+        if (top + _HALF & _WORD) >> 48:
+            raise _Undeliverable(STACK, external, f"stack {top:#x} is not canonical")
         space = address_space(cpu, self._window)
         data = struct.pack(f"<{len(frame)}Q", *frame)
-        while data:
-            page = space.page(rsp)
-            if page is None or not page.flags & WRITABLE:
-                cpu.cr[2] = rsp
-                raise _Undeliverable(
-                    PF, 2 | (page is not None), f"no stack at {rsp:#x}"
-                )
-            self._window.write(page.pa, data[: page.left])
-            rsp, data = rsp + page.left & _WORD, data[page.left :]
+        rsp = (top & ~0xF) - len(data) & _WORD
+        page = space.page(rsp)
+        if page is not None and page.flags & WRITABLE and page.left >= len(data):
+            self._window.write(page.pa, data)
+            return rsp
+        for offset in reversed(range(0, len(data), 8)):
+            self._push_word(cpu, space, rsp + offset & _WORD, data[offset : offset + 8])
+        return rsp
+
+    def _push_word(self, cpu: State, space: AddressSpace, va: int, data: bytes) -> None:
+        page = space.page(va)
+        if page is None or not page.flags & WRITABLE:
+            cpu.cr[2] = va
+            raise _Undeliverable(PF, 2 | (page is not None), f"no stack at {va:#x}")
+        self._window.write(page.pa, data)
 
     def _read(self, cpu: State, va: int, length: int) -> bytes | None:
         return read_virtual(address_space(cpu, self._window), self._window, va, length)
+
+
+def _next(vector: int, fault: _Undeliverable) -> tuple[int, int]:
+    """What is delivered instead of ``vector`` (SDM table 6-5), with its error code."""
+    contributory = fault.vector in CONTRIBUTORY
+    doubled = (vector in CONTRIBUTORY and contributory) or (
+        vector == PF and (contributory or fault.vector == PF)
+    )
+    return (DF, 0) if doubled else (fault.vector, fault.error_code)
 
 
 def address_space(cpu: State, window: Window) -> AddressSpace:

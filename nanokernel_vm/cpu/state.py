@@ -18,6 +18,7 @@ ES, CS, SS, DS, FS, GS = range(6)
 # RFLAGS (SDM vol. 1, 3.4.3)
 TF, IF, NT, RF, VM, AC = 1 << 8, 1 << 9, 1 << 14, 1 << 16, 1 << 17, 1 << 18
 IOPL = 3 << 12
+SCE = 1  # of EFER
 
 # CPUX86State.hflags: what the translator knows of the mode
 HF_CPL, HF_INHIBIT_IRQ, HF_CS32, HF_SS32, HF_ADDSEG = 3, 1 << 3, 1 << 4, 1 << 5, 1 << 6
