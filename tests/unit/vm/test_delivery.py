@@ -111,7 +111,6 @@ USER_FAULTS: dict[str, tuple[int, int, str]] = {
     "write": (14, 7, "here: mov %al, secret(%rip)"),
     "execute": (14, 0x15, "jmp closed"),
     "halt": (13, 0, "here: hlt"),
-    "port": (13, 0, "here: in $0x80, %al\njmp 1f\n1:"),
     "control": (13, 0, "here: mov %cr3, %rax"),
 }
 
