@@ -20,6 +20,7 @@ from typing import Protocol
 
 from nanokernel_vm.cpu import state as s
 from nanokernel_vm.cpu.delivery import (
+    GP,
     PF,
     UD,
     Delivery,
@@ -29,6 +30,7 @@ from nanokernel_vm.cpu.delivery import (
     system_call,
 )
 from nanokernel_vm.cpu.engine import NEVER, Engine, Event, Ports, native_cpuid
+from nanokernel_vm.cpu.io_privilege import CheckedPorts
 from nanokernel_vm.memory import Window
 from nanokernel_vm.nanokernel.log import Delivered, Log, Violation
 
@@ -116,7 +118,9 @@ class Partition:
         self.pid, self.name, self.window = pid, name, window
         self.log = Log()
         self._leaves = self._basic_leaf(bool(cpuid)) | (cpuid or {})
-        self.engine = Engine(window, ports, self._cpuid, self._memory_violation)
+        checked = CheckedPorts(ports, self._refuse_port)
+        self.engine = Engine(window, checked, self._cpuid, self._memory_violation)
+        checked.engine = self.engine
         self.ticker = self.engine.ticker
         self.condition = Condition.RUNNING
         self.failure = ""
@@ -128,6 +132,7 @@ class Partition:
         self.input_log: list[tuple[int, bytes]] = []
         self._poll: int | None = None
         self._ending: str | None = None
+        self._refused: int | None = None  # where a port was used without the right
         self.restart_wanted = False
         self._delivery = Delivery(window)
 
@@ -195,7 +200,7 @@ class Partition:
 
     def deadline(self) -> int | None:
         """The next moment at which something is due, in ticks."""
-        if self._ending is not None:
+        if self._ending is not None or self._refused is not None:
             return 0
         times = [
             t for t in (device.deadline() for device in self.timed) if t is not None
@@ -218,7 +223,9 @@ class Partition:
             event = self.engine.run()
             if event in _STOPS:
                 return _STOPS[event]
-            if event is Event.DEADLINE:
+            if self._refused is not None:
+                self._fault_of_port()
+            elif event is Event.DEADLINE:
                 self._service()
                 if self.clock >= until and self.alive:
                     return Outcome.QUANTUM
@@ -298,6 +305,21 @@ class Partition:
         """Where the INT n is that rip stands behind; INT3 and INTO are one byte."""
         rip = self.engine.state.rip
         return rip - (2 if self.read_virtual(rip - 1, 1) == bytes((vector,)) else 1)
+
+    def _refuse_port(self) -> None:
+        """An IN or OUT must be a #GP; the translator has no way out before a jump.
+
+        What stands between has been executed in vain: the access itself did nothing.
+        """
+        if self._refused is None:
+            self._refused = self.engine.register(41)
+            self.ticker.deadline = 0
+
+    def _fault_of_port(self) -> None:
+        rip, self._refused = self._refused, None
+        if rip is not None and self.engine.state.cpl:
+            self.engine.state.rip = rip
+            self._deliver(GP)
 
     def _on_syscall(self) -> None:
         cpu = self.engine.state

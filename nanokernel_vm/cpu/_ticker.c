@@ -20,6 +20,8 @@
 #include <structmember.h>
 
 /* unicorn/x86.h, enum uc_x86_reg */
+#define REG_CS 11
+#define REG_EFLAGS 25
 #define REG_RAX 35
 #define REG_RCX 38
 #define REG_RDX 40
@@ -270,6 +272,17 @@ static PyObject *ticker_now(Ticker *t, PyObject *unused)
 	return PyLong_FromUnsignedLongLong(exact(t, rip));
 }
 
+static PyObject *ticker_io_privileged(Ticker *t, PyObject *unused)
+{
+	uint64_t cs = 0, eflags = 0;
+
+	(void)unused;
+	t->reg_read(t->uc, REG_CS, &cs);
+	if (cs & 3)
+		t->reg_read(t->uc, REG_EFLAGS, &eflags);
+	return PyBool_FromLong((cs & 3) <= (eflags >> 12 & 3));
+}
+
 static int ticker_init(Ticker *t, PyObject *args, PyObject *kwargs)
 {
 	unsigned long long uc, emu_stop, reg_read, reg_write;
@@ -336,6 +349,8 @@ static PyMethodDef ticker_methods[] = {
 	  "The clock before the instruction at rip of the current block." },
 	{ "now", (PyCFunction)ticker_now, METH_NOARGS,
 	  "The exact clock, between runs or inside a callback of the instruction." },
+	{ "io_privileged", (PyCFunction)ticker_io_privileged, METH_NOARGS,
+	  "Whether IN and OUT may use any port: CPL is at most IOPL." },
 	{ NULL },
 };
 

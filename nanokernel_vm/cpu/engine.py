@@ -167,6 +167,11 @@ class Engine:
         self._uc.reg_write(number, value)
         uclib.uc_context_save(self.handle, self._saved)
 
+    def task_segment(self) -> tuple[int, int]:
+        """Base and limit of the task state segment in use now."""
+        _, base, limit, _ = self._uc.reg_read(x.UC_X86_REG_TR)
+        return base, limit
+
     def io_registers(self) -> tuple[int, int, int, int]:
         """RAX, RDI, RSI, RDX as they are inside a port access."""
         uc = self._uc
