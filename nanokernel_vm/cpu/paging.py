@@ -14,6 +14,7 @@ ADDRESS = 0x000F_FFFF_FFFF_F000
 
 CR0_PG = 1 << 31
 CR4_LA57 = 1 << 12
+_LARGEST = 30  # pages of 1 GiB; in a level above, LARGE is reserved
 
 _NAMES = ("PTE", "PMD", "PUD", "P4D", "PGD")
 
@@ -98,7 +99,7 @@ class AddressSpace:
             if shift == 12 or entry & LARGE:
                 size = 1 << shift
                 pa = (entry & ADDRESS & -size) + (va & size - 1)
-                if pa not in self.memory:
+                if shift > _LARGEST or pa not in self.memory:
                     return None
                 flags |= execute & NO_EXECUTE
                 return Page(pa, size - (va & size - 1), flags, bool(accessed))
@@ -129,6 +130,9 @@ class AddressSpace:
                 return Walk(tuple(levels), None, reason)
             if not entry & PRESENT:
                 return Walk(tuple(levels), None, f"{name} {entry:#x} is not present")
+            if entry & LARGE and shift > _LARGEST:
+                reason = f"{name} {entry:#x} has a reserved bit set"
+                return Walk(tuple(levels), None, reason)
             flags = (flags & entry & 7) | ((flags | entry) & NO_EXECUTE)
             accessed = accessed and bool(entry & ACCESSED)
             if level == 0 or entry & LARGE:
