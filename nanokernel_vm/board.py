@@ -153,7 +153,11 @@ class _Wiring:
             partition.use_handlers(guest.gates.get, lambda: guest.syscall)
             partition.controller = guest.lines
             timed.append(guest)
-        for device in self._board.config.devices:
+        # The controller before what it serves, whatever the order in the description
+        order = list(_CHIPS)
+        for device in sorted(
+            self._board.config.devices, key=lambda d: order.index(d.chip)
+        ):
             timed += _CHIPS[device.chip](self, device)
         partition.timed = timed
 

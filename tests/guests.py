@@ -170,7 +170,7 @@ def link(source: str) -> bytes:
         where = Path(folder)
         subprocess.run(
             ["as", "--64", "-o", where / "guest.o"],
-            input=_PRELUDE + source,
+            input=_PRELUDE + source + "\n",
             text=True,
             check=True,
         )

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The walk, its short form, and the reasons it gives."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,7 +34,7 @@ class Tables:
 
     def __init__(self, levels: int = 4) -> None:
         self.window = Window(Ram(BASE + SIZE), BASE, SIZE)
-        for table, below in zip(TABLES, TABLES[1:], strict=False):
+        for table, below in pairwise(TABLES):
             self.put(table + SLOT, below | ALL)
         self.put(TABLES[levels - 1] + SLOT, BASE + 0x5_0000 | ALL)
         self.space = AddressSpace(
