@@ -8,14 +8,11 @@ is a multiple of 2 MiB (arch/x86/kernel/head64.c, __startup_64); virtual address
 
 from dataclasses import dataclass
 from pathlib import Path
-
-from elftools.common.exceptions import ELFError, ELFParseError
-from elftools.elf.elffile import ELFFile
+from typing import BinaryIO
 
 from nanokernel_vm.errors import LoadError
+from nanokernel_vm.linux.elf import EHDR, IDENT, PHDR, PT_LOAD, X86_64
 from nanokernel_vm.memory import Window
-
-_ALIGN = 0x20_0000
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,32 +36,45 @@ def load_kernel(path: Path, window: Window) -> LoadedKernel:
     """
     try:
         with path.open("rb") as file:
-            return _load(ELFFile(file), path, window)
-    except (ELFError, ELFParseError) as error:
-        raise LoadError(
-            f"{path}: not an ELF file ({error}); give an uncompressed vmlinux"
-        ) from None
+            return _load(file, path, window)
     except OSError as error:
         raise LoadError(f"{path}: {error.strerror}") from None
 
 
-def _load(elf: ELFFile, path: Path, window: Window) -> LoadedKernel:
-    if elf["e_machine"] != "EM_X86_64":
-        raise LoadError(f"{path}: built for {elf['e_machine']}, not for x86-64")
+def _load(file: BinaryIO, path: Path, window: Window) -> LoadedKernel:
+    entry, headers = _headers(file, path)
     end = 0
-    for segment in elf.iter_segments("PT_LOAD"):
-        start = segment["p_paddr"] + window.base
-        end = max(end, start + segment["p_memsz"])
+    for kind, _, offset, _, pa, filesz, memsz, _ in headers:
+        if kind != PT_LOAD:
+            continue
+        start = pa + window.base
+        end = max(end, start + max(memsz, filesz))
         if end > window.end:
             raise LoadError(
                 f"{path}: needs memory to {end:#x}, the window ends at {window.end:#x}"
             )
-        data = segment.data()
-        if len(data) != segment["p_filesz"]:
-            raise LoadError(
-                f"{path}: truncated: {len(data)} of {segment['p_filesz']} bytes"
-            )
-        window.write(start, data)
+        window.write(start, _read(file, path, offset, filesz))
     if not end:
         raise LoadError(f"{path}: has no loadable segment")
-    return LoadedKernel(elf["e_entry"] + window.base, end)
+    return LoadedKernel(entry + window.base, end)
+
+
+def _headers(file: BinaryIO, path: Path) -> tuple[int, list[tuple[int, ...]]]:
+    """The entry point and the program headers."""
+    raw = file.read(EHDR.size)
+    if len(raw) < EHDR.size or raw[:4] != IDENT[:4]:
+        raise LoadError(f"{path}: not an ELF file; give an uncompressed vmlinux")
+    ident, _, machine, _, entry, phoff, *_, phentsize, phnum, _, _, _ = EHDR.unpack(raw)
+    if ident[4:6] != IDENT[4:6] or machine != X86_64:
+        raise LoadError(f"{path}: an ELF file, but not for x86-64 (machine {machine})")
+    if phnum and phentsize != PHDR.size:
+        raise LoadError(f"{path}: program headers of {phentsize} bytes")
+    table = _read(file, path, phoff, phnum * PHDR.size)
+    return entry, list(PHDR.iter_unpack(table))
+
+
+def _read(file: BinaryIO, path: Path, offset: int, length: int) -> bytes:
+    if offset + length > path.stat().st_size:
+        raise LoadError(f"{path}: truncated: it ends before {offset + length:#x}")
+    file.seek(offset)
+    return file.read(length)

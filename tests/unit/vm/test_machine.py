@@ -89,7 +89,7 @@ def test_a_machine_knows_its_boards(build: Build) -> None:
 def test_an_idle_partition_costs_nothing_and_holds_nobody_back(build: Build) -> None:
     machine = build(HOST, ASLEEP)
     until(machine, 48 * TICKS_PER_MS)
-    host, guest = machine.partitions
+    _, guest = machine.partitions
     assert guest.condition is Condition.IDLE
     assert guest.clock == 48 * TICKS_PER_MS
     assert machine.boards[0].console.output
