@@ -26,6 +26,8 @@ TSC_PER_TICK = 5  # 2 GHz: a tick is 2.5 ns
 NEVER = (1 << 64) - 1
 _BUS_END = 1 << 46  # addresses that a page table entry may name and a bus answers
 _PAGE = 0x1000
+# What a processor has after power-up (SDM vol. 3, table 9-1), and Unicorn has not
+_RESET_MXCSR, _RESET_FPCW = 0x1F80, 0x40
 _WIDEST = 8  # bytes of one memory access as its hook sees it
 _EMPTY_TABLE = _BUS_END  # a page of zeros, beyond what a guest can reach
 
@@ -165,6 +167,11 @@ class Engine:
     def set_register(self, number: int, value: Any) -> None:
         """Write a register by Unicorn's number and refresh ``state``."""
         self._uc.reg_write(number, value)
+        uclib.uc_context_save(self.handle, self._saved)
+
+    def set_register_bytes(self, number: int, value: bytes) -> None:
+        """Write a register that is no integer for the binding: one of the x87 stack."""
+        uclib.uc_reg_write(self.handle, number, ctypes.create_string_buffer(value, 16))
         uclib.uc_context_save(self.handle, self._saved)
 
     def task_segment(self) -> tuple[int, int]:
@@ -365,6 +372,8 @@ class Engine:
 def _open() -> Uc:
     uc = Uc(UC_ARCH_X86, UC_MODE_64)
     uc.ctl_set_cpu_model(CPU_MODEL)
+    uc.reg_write(x.UC_X86_REG_MXCSR, _RESET_MXCSR)
+    uc.reg_write(x.UC_X86_REG_FPCW, _RESET_FPCW)
     return uc
 
 

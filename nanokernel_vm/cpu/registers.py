@@ -56,6 +56,7 @@ _SYSTEM: dict[str, Callable[[State], int]] = {
 }
 
 _WRITABLE = frozenset(_BATCH) - frozenset(["cs", "ss", "ds", "es", "fs", "gs", "cr8"])
+_X87 = frozenset(f"st{n}" for n in range(8))
 _BY_NAME = {register.name: register for register in amd64.REGISTERS}
 
 
@@ -129,11 +130,15 @@ class Registers:
         elif name == "rip":
             state.rip = value
         elif name == "eflags":
+            engine.set_register(_BATCH[name], value | 2)  # where lazy flags are, too
             state.rflags = value | 2
         elif name == "cr2":
             state.cr[2] = value
         elif name == "k_gs_base":
             state.kernel_gs_base = value
+        elif name in _X87:
+            engine.set_register_bytes(_BATCH[name], value.to_bytes(10, "little"))
+            return
         elif name in _WRITABLE:
             engine.set_register(_BATCH[name], value)
             return
