@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A partition as gdb sees it: memory by page tables, breakpoints, reasons of stops."""
+
+import pytest
+
+from nanokernel_vm.debug import PartitionInferior
+from nanokernel_vm.partition import Condition, Outcome
+from stub.errors import TargetError
+from stub.stops import AtBreakpoint, AtWatchpoint, Exited, Signal, Stopped, Watch
+from stub.target import BreakpointKind
+from tests.guests import MS, WINDOW, Tiny
+
+# Two pages at 1 GiB lie apart and in the wrong order; the third is not mapped, the
+# fourth is read-only.
+PAGES = """
+main:
+    mov %cr3, %rbx
+    lea table(%rip), %rax
+    or $3, %rax
+    mov %rax, 0x3000(%rbx)           # the second page directory
+    lea table(%rip), %rdi
+    lea second(%rip), %rax
+    or $3, %rax
+    mov %rax, (%rdi)
+    lea first(%rip), %rax
+    or $3, %rax
+    mov %rax, 8(%rdi)
+    lea first(%rip), %rax
+    or $1, %rax
+    mov %rax, 24(%rdi)
+    mov %rbx, %cr3
+ready:
+    mov $0x40000ffc, %ebx
+    incl (%rbx)
+after:
+    mov $0x40001000, %ebx
+    mov (%rbx), %al
+behind:
+    die
+.data
+.balign 4096
+table: .skip 4096
+first: .fill 1024, 4, 0x11111111
+second: .fill 1024, 4, 0x22222222
+"""
+VA = 0x4000_0000
+
+
+@pytest.fixture
+def inferior() -> PartitionInferior:
+    guest = Tiny(PAGES)
+    inferior = PartitionInferior(guest, None)
+    inferior.insert_breakpoint(BreakpointKind.SOFTWARE, guest.label("ready"), 1)
+    assert resume(inferior) is Outcome.BREAKPOINT
+    inferior.remove_all()
+    return inferior
+
+
+def resume(inferior: PartitionInferior) -> Outcome:
+    partition = inferior.partition
+    partition.ticker.passing = partition.engine.state.rip
+    partition.engine.prepare(stepping=False)
+    return partition.run(partition.clock + 100 * MS)
+
+
+def label(inferior: PartitionInferior, name: str) -> int:
+    assert isinstance(inferior.partition, Tiny)
+    return inferior.partition.label(name)
+
+
+def test_memory_is_read_page_by_page(inferior: PartitionInferior) -> None:
+    assert inferior.read_memory(VA + 0xFFE, 4) == b"\x22\x22\x11\x11"
+
+
+@pytest.mark.parametrize(("offset", "length"), [(0, 0x2000), (0x1FFF, 1), (0x2000, 0)])
+def test_a_read_ends_where_memory_ends(
+    inferior: PartitionInferior, offset: int, length: int
+) -> None:
+    assert len(inferior.read_memory(VA + offset, 0x5000)) == length
+
+
+@pytest.mark.parametrize("addr", [(1 << 64) - 1, 1 << 63, 1 << 47])
+def test_a_read_does_not_wrap(inferior: PartitionInferior, addr: int) -> None:
+    assert inferior.read_memory(addr, 16) == b""
+
+
+def test_reading_sets_no_bit(inferior: PartitionInferior) -> None:
+    before = inferior.partition.window.digest()
+    for addr in range(VA, VA + 0x4000, 0x100):
+        inferior.read_memory(addr, 0x200)
+    assert inferior.partition.window.digest() == before
+
+
+def test_memory_is_written_page_by_page(inferior: PartitionInferior) -> None:
+    inferior.write_memory(VA + 0xFFE, b"abcd")
+    window = inferior.partition.window
+    assert window.read(label(inferior, "second") + 0xFFE, 2) == b"ab"
+    assert window.read(label(inferior, "first"), 2) == b"cd"
+
+
+def test_read_only_memory_is_written_too(inferior: PartitionInferior) -> None:
+    inferior.write_memory(VA + 0x3000, b"x")
+    assert inferior.read_memory(VA + 0x1000, 1) == b"x"
+
+
+@pytest.mark.parametrize("addr", [VA + 0x1FFE, (1 << 64) - 2])
+def test_a_write_is_done_whole_or_not_at_all(
+    inferior: PartitionInferior, addr: int
+) -> None:
+    before = inferior.partition.window.digest()
+    with pytest.raises(TargetError, match="is not mapped"):
+        inferior.write_memory(addr, b"abcd")
+    assert inferior.partition.window.digest() == before
+
+
+def test_written_code_is_executed(inferior: PartitionInferior) -> None:
+    inferior.write_memory(label(inferior, "ready"), b"\xfa\xf4")  # cli; hlt
+    assert resume(inferior) is Outcome.DEAD
+    assert inferior.partition.engine.state.rip == label(inferior, "ready") + 2
+
+
+def test_a_watchpoint_goes_by_the_memory_not_the_address(
+    inferior: PartitionInferior,
+) -> None:
+    inferior.insert_breakpoint(
+        BreakpointKind.WRITE, label(inferior, "second") + 4092, 4
+    )
+    assert resume(inferior) is Outcome.WATCH
+    reason = inferior.reason(Outcome.WATCH)
+    assert isinstance(reason, AtWatchpoint)
+    assert reason.kind is Watch.WRITE
+    assert inferior.partition.engine.state.rip == label(inferior, "after")
+
+
+@pytest.mark.parametrize(
+    ("kind", "watch", "places"),
+    [
+        (BreakpointKind.WRITE, Watch.WRITE, ["after"]),
+        (BreakpointKind.READ, Watch.READ, ["after", "behind"]),
+        (BreakpointKind.ACCESS, Watch.ACCESS, ["after", "behind"]),
+    ],
+)
+def test_a_watchpoint_over_two_pages(
+    inferior: PartitionInferior, kind: BreakpointKind, watch: Watch, places: list[str]
+) -> None:
+    inferior.insert_breakpoint(kind, VA + 0xFFC, 8)
+    for place in places:
+        assert resume(inferior) is Outcome.WATCH
+        assert inferior.partition.engine.state.rip == label(inferior, place)
+        reason = inferior.reason(Outcome.WATCH)
+        assert isinstance(reason, AtWatchpoint)
+        assert (reason.kind, reason.addr) == (watch, VA + 0xFFC)
+    inferior.remove_breakpoint(kind, VA + 0xFFC, 8)
+    assert resume(inferior) is Outcome.DEAD
+
+
+def test_a_watchpoint_needs_memory(inferior: PartitionInferior) -> None:
+    with pytest.raises(TargetError, match="is not mapped"):
+        inferior.insert_breakpoint(BreakpointKind.WRITE, VA + 0x1FFE, 4)
+    assert resume(inferior) is Outcome.DEAD
+
+
+def test_a_breakpoint_of_both_kinds_stays_until_both_are_removed(
+    inferior: PartitionInferior,
+) -> None:
+    place = label(inferior, "after")
+    for kind in (BreakpointKind.SOFTWARE, BreakpointKind.HARDWARE):
+        inferior.insert_breakpoint(kind, place, 1)
+    inferior.remove_breakpoint(BreakpointKind.SOFTWARE, place, 1)
+    assert resume(inferior) is Outcome.BREAKPOINT
+    reason = inferior.reason(Outcome.BREAKPOINT)
+    assert isinstance(reason, AtBreakpoint)
+    assert reason.hardware
+
+
+def test_everything_can_be_removed(inferior: PartitionInferior) -> None:
+    inferior.insert_breakpoint(BreakpointKind.SOFTWARE, label(inferior, "after"), 1)
+    inferior.insert_breakpoint(BreakpointKind.ACCESS, VA + 0xFFC, 8)
+    inferior.remove_all()
+    assert resume(inferior) is Outcome.DEAD
+
+
+def test_an_end_is_told_by_what_it_was(inferior: PartitionInferior) -> None:
+    assert resume(inferior) is Outcome.DEAD  # halted for good
+    assert inferior.reason(Outcome.DEAD) == Exited(1)
+    assert not inferior.alive
+
+
+def test_a_failed_partition_can_still_be_looked_at() -> None:
+    guest = Tiny("main: lidt 1f(%rip)\nud2\n1: .word 0\n.quad 0")
+    inferior = PartitionInferior(guest, None)
+    assert resume(inferior) is Outcome.DEAD
+    assert guest.condition is Condition.FAILED
+    reason = inferior.reason(Outcome.DEAD)
+    assert isinstance(reason, Stopped)
+    assert reason.signal == Signal.SEGV
+    assert inferior.alive
+    assert inferior.read_memory(guest.engine.state.rip, 2) == b"\x0f\x0b"
+    (thread,) = inferior.threads()
+    assert "failed: triple fault" in thread.extra
+    assert resume(inferior) is Outcome.DEAD  # and does not run
+
+
+def test_addresses_are_physical_before_paging_is_on() -> None:
+    guest = Tiny("main: die", base=WINDOW)
+    inferior = PartitionInferior(guest, None)
+    guest.engine.state.cr[0] &= ~(1 << 31)
+    assert inferior.read_memory(guest.label("main"), 2) == b"\xfa\xf4"
