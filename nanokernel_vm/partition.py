@@ -194,7 +194,7 @@ class Partition:
     def fail(self, why: str) -> None:
         """The partition is dead; the machine goes on."""
         self.condition, self.failure = Condition.FAILED, why
-        _LOG.warning("[%s] failed: %s", self.name, why)
+        _LOG.warning("partition %s failed: %s", self.name, why)
 
     # -- running -------------------------------------------------------------
 

@@ -82,7 +82,8 @@ class Run:
         self._loop.call_soon_threadsafe(self._check_end)
 
     def _check_end(self) -> None:
-        if (self._reached() if self._goals else self.finished()) or self.finished():
+        reached = bool(self._goals) and self._reached()
+        if reached or self.finished() or self.debug.broken:
             self.ended.set()
 
     def finished(self) -> bool:
@@ -122,9 +123,7 @@ class Run:
         if self._goals and self._reached():
             return 0
         if failed:
-            for p in failed:
-                print(f"nk: partition {p.name} failed: {p.failure}", file=sys.stderr)
-            return FAILED
+            return FAILED  # the partition's log has said why, when it was
         if late:
             waited = f"after {self.options.timeout:g} s"
             print(f"nk: timeout {waited}: {self._missing()}", file=sys.stderr)
@@ -178,6 +177,8 @@ def run_machine(options: Options) -> int:
 
     try:
         return asyncio.run(main())
+    except BrokenPipeError:
+        return 0  # who read the output has seen enough
     except (MachineError, OSError) as error:
         print(f"nk: {error}", file=sys.stderr)
         return 2

@@ -213,6 +213,12 @@ class DebugMachine:
                 return
             running.remove(result[0])
 
+    @property
+    def broken(self) -> bool:
+        """Whether a free run has ended in an exception; ``close`` raises it."""
+        free = self._free
+        return free is not None and free.done() and free.exception() is not None
+
     def _stop_free_run(self) -> None:
         free, self._free = self._free, None
         if free is not None:

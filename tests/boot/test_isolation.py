@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a partition can reach of its neighbour: nothing, by any route; each try is logged.
+"""What a partition can reach of its neighbour: nothing, by any route; all is logged.
 
 The tiny guest has the second 2 MiB of RAM; the first 2 MiB are somebody else's and hold
 a pattern.  Its page tables map the whole of them, as any kernel could.
