@@ -149,13 +149,18 @@ class Perturber:
                 kind = self._random.choice(self._kinds)
                 await kind(self, self._inferiors[partition.pid])
 
-    async def _continue(self) -> StopReason | None:
+    async def _continue(self, to_deadline: bool = False) -> StopReason | None:
         """Let all run that have not come to the end, but not for long."""
         running = _before(self._machine, self._end)
         if not running:
             return None
         for p in running:  # an idle one comes to its pause late, if ever
-            p.ticker.pause = p.clock + int(self._random.expovariate(1 / self._pace))
+            due = p.deadline() if to_deadline else None
+            p.ticker.pause = (
+                p.clock + int(self._random.expovariate(1 / self._pace))
+                if due is None
+                else max(due - self._random.randrange(50), p.clock)
+            )
         self._machine.goal = lambda: any(p.clock >= self._end for p in running)
         try:
             return await self._resume([Action(ThreadId(p.pid, ALL)) for p in running])
@@ -179,13 +184,21 @@ class Perturber:
         self._debug.monitor(inferior.pid, f"translate {self._random.getrandbits(48)}")
         self.done["reads"] += 4
 
+    async def _straddle(self, inferior: PartitionInferior) -> None:
+        """Stop in the middle of the block in which a deadline passes."""
+        await self._continue(to_deadline=True)
+        for _ in range(self._random.randrange(1, 64)):
+            await self._step_once(inferior)
+        self.done["deadlines"] += 1
+
     async def _step(self, inferior: PartitionInferior) -> None:
         """Step some instructions, alone or with the others running."""
         for _ in range(int(2 ** self._random.uniform(0, 8))):
-            if self._near_the_end(inferior.partition):
-                return
-            step = Action(ThreadId(inferior.pid, 1), step=True)
-            await self._resume([step])
+            await self._step_once(inferior)
+
+    async def _step_once(self, inferior: PartitionInferior) -> None:
+        if not self._near_the_end(inferior.partition):
+            await self._resume([Action(ThreadId(inferior.pid, 1), step=True)])
             self.done["steps"] += 1
 
     async def _step_range(self, inferior: PartitionInferior) -> None:
@@ -259,6 +272,17 @@ class Perturber:
         return int.from_bytes(inferior.read_register(1, number), "little")
 
     KINDS: Sequence[Callable[..., Awaitable[None]]] = (
-        *(_look, _look, _look, _look, _step, _step_range, _break, _watch),
+        *(
+            _look,
+            _look,
+            _look,
+            _look,
+            _straddle,
+            _straddle,
+            _step,
+            _step_range,
+            _break,
+            _watch,
+        ),
         *(_interrupt, _forget, _deal),
     )
