@@ -119,7 +119,8 @@ class Engine:
         self.state = State.from_address(
             ctypes.cast(self._saved, ctypes.c_void_p).value or 0
         )
-        self._breakpoints: dict[int, _ticker.Breakpoint] = {}
+        self.breakpoints: dict[int, _ticker.Breakpoint] = {}
+        self._places: dict[int, int] = {}  # hooks of breakpoints
         self._watches: dict[tuple[bool, bool, int, int], tuple[int, _ticker.Watch]] = {}
         self._code_hook: int | None = None
         self._stale = False
@@ -203,11 +204,11 @@ class Engine:
 
     def insert_breakpoint(self, va: int) -> None:
         """Stop before every execution of the instruction at ``va``."""
-        breakpoint_ = self._breakpoints.get(va)
+        breakpoint_ = self.breakpoints.get(va)
         if breakpoint_ is None:
             breakpoint_ = _ticker.Breakpoint(self.ticker)
-            self._breakpoints[va] = breakpoint_
-            self._hook(
+            self.breakpoints[va] = breakpoint_
+            self._places[va] = self._hook(
                 k.UC_HOOK_CODE, _ticker.ON_BREAKPOINT, breakpoint_.pointer, va, va
             )
             self._stale = True
@@ -217,12 +218,18 @@ class Engine:
         """Stop there no more.  The hook stays, disarmed: gdb removes and inserts all
         breakpoints around every stop, and each new hook costs a translation.
         """
-        if va in self._breakpoints:
-            self._breakpoints[va].armed = 0
+        if va in self.breakpoints:
+            self.breakpoints[va].armed = 0
+
+    def forget_breakpoints(self) -> None:
+        """Delete the hooks of removed breakpoints: each slows translation down."""
+        for va in [va for va, found in self.breakpoints.items() if not found.armed]:
+            self._unhook(self._places.pop(va))
+            del self.breakpoints[va]
 
     def armed(self, va: int) -> bool:
         """Whether a breakpoint is inserted at ``va``."""
-        return va in self._breakpoints and bool(self._breakpoints[va].armed)
+        return va in self.breakpoints and bool(self.breakpoints[va].armed)
 
     def insert_watchpoint(self, read: bool, write: bool, pa: int, length: int) -> None:
         """Stop after reads, writes or both of ``length`` physical bytes of one page.

@@ -5,10 +5,11 @@ Used by the server's thread, and only while the machine stands still.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from nanokernel_vm.cpu.delivery import address_space
+from nanokernel_vm.cpu.engine import NEVER
 from nanokernel_vm.cpu.registers import Registers
 from nanokernel_vm.cpu.state import RBP, RSP
 from nanokernel_vm.partition import Condition, Outcome, Partition
@@ -53,6 +54,7 @@ class PartitionInferior:
             tuple[BreakpointKind, int, int], list[tuple[int, int]]
         ] = {}
         self.killed = False
+        self._moved = False
 
     @property
     def pid(self) -> int:
@@ -88,7 +90,7 @@ class PartitionInferior:
 
     def write_registers(self, tid: int, data: bytes) -> None:
         """Set many registers."""
-        self._registers.write_all(data)
+        self._moving(lambda: self._registers.write_all(data))
 
     def read_register(self, tid: int, number: int) -> bytes:
         """One register."""
@@ -96,7 +98,21 @@ class PartitionInferior:
 
     def write_register(self, tid: int, number: int, data: bytes) -> None:
         """Set one register."""
-        self._registers.write(number, data)
+        self._moving(lambda: self._registers.write(number, data))
+
+    def _moving(self, change: Callable[[], None]) -> None:
+        state = self.partition.engine.state
+        before = state.rip
+        change()
+        self._moved = self._moved or state.rip != before
+
+    def prepare(self, stepping: bool) -> None:
+        """Get ready to run: past a breakpoint here, unless the pc was set to it."""
+        partition, engine = self.partition, self.partition.engine
+        partition.ticker.passing = NEVER if self._moved else engine.state.rip
+        partition.ticker.steps = 2 if stepping else 0
+        self._moved = False
+        engine.prepare(stepping)
 
     def read_memory(self, addr: int, length: int) -> bytes:
         """Read through the page tables, up to the first byte that is not mapped."""
@@ -161,6 +177,7 @@ class PartitionInferior:
             self.remove_breakpoint(kind, addr, 1)
         for kind, addr, length in tuple(self._watchpoints):
             self.remove_breakpoint(kind, addr, length)
+        self.partition.engine.forget_breakpoints()
 
     def stopped(self, signal: int = Signal.TRAP) -> Stopped:
         """A plain stop here."""

@@ -116,7 +116,7 @@ class DebugMachine:
                 self._run_unwatched()
                 return reason
         for inferior, action in chosen.items():
-            self._prepare(inferior, action.step)
+            inferior.prepare(action.step)
         running = [i.partition for i in chosen] + self._unwatched()
         signal = self._named(actions[0].thread)[0] if actions else self._inferiors[0]
         future = self._worker.submit(self._run, running, signal)
@@ -140,19 +140,13 @@ class DebugMachine:
     def _unwatched(self) -> list[Partition]:
         return [self._by_pid[pid].partition for pid in sorted(self._detached)]
 
-    def _prepare(self, inferior: PartitionInferior, step: bool) -> None:
-        partition = inferior.partition
-        partition.ticker.passing = partition.engine.state.rip
-        partition.ticker.steps = 2 if step else 0
-        partition.engine.prepare(step)
-
     def _step(self, inferior: PartitionInferior, action: Action) -> StopReason | None:
         """Step at once; None if the instruction waits (HLT) or the range is long."""
         partition = inferior.partition
         for _ in range(10_000 if action.until else 1):
             if not partition.alive:
                 return inferior.reason(Outcome.DEAD)
-            self._prepare(inferior, step=True)
+            inferior.prepare(stepping=True)
             outcome = partition.run(partition.clock + self.machine.quantum)
             partition.ticker.steps = 0
             if outcome is Outcome.QUANTUM:
@@ -200,7 +194,7 @@ class DebugMachine:
     def _run_on(self, inferiors: Sequence[PartitionInferior]) -> None:
         self._stop_free_run()
         for inferior in inferiors:
-            self._prepare(inferior, step=False)
+            inferior.prepare(stepping=False)
         self.machine.arm()
         running = [i.partition for i in inferiors if i.partition.alive]
         self._free = self._worker.submit(self._run_free, running)

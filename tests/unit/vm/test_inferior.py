@@ -5,6 +5,7 @@ import pytest
 
 from nanokernel_vm.debug import PartitionInferior
 from nanokernel_vm.partition import Condition, Outcome
+from stub import amd64
 from stub.errors import TargetError
 from stub.stops import AtBreakpoint, AtWatchpoint, Exited, Signal, Stopped, Watch
 from stub.target import BreakpointKind
@@ -44,6 +45,7 @@ first: .fill 1024, 4, 0x11111111
 second: .fill 1024, 4, 0x22222222
 """
 VA = 0x4000_0000
+RIP = amd64.BY_NAME["rip"].number
 
 
 @pytest.fixture
@@ -58,8 +60,7 @@ def inferior() -> PartitionInferior:
 
 def resume(inferior: PartitionInferior) -> Outcome:
     partition = inferior.partition
-    partition.ticker.passing = partition.engine.state.rip
-    partition.engine.prepare(stepping=False)
+    inferior.prepare(stepping=False)
     return partition.run(partition.clock + 100 * MS)
 
 
@@ -206,3 +207,31 @@ def test_addresses_are_physical_before_paging_is_on() -> None:
     inferior = PartitionInferior(guest, None)
     guest.engine.state.cr[0] &= ~(1 << 31)
     assert inferior.read_memory(guest.label("main"), 2) == b"\xfa\xf4"
+
+
+def test_a_breakpoint_to_which_the_pc_was_moved_is_hit(
+    inferior: PartitionInferior,
+) -> None:
+    place = label(inferior, "after")
+    inferior.insert_breakpoint(BreakpointKind.SOFTWARE, place, 1)
+    inferior.write_register(1, RIP, place.to_bytes(8, "little"))
+    assert resume(inferior) is Outcome.BREAKPOINT
+    assert inferior.partition.engine.state.rip == place
+    assert resume(inferior) is Outcome.DEAD  # and not again
+
+
+def test_a_breakpoint_where_it_stands_is_passed(inferior: PartitionInferior) -> None:
+    place = label(inferior, "ready")
+    inferior.insert_breakpoint(BreakpointKind.SOFTWARE, place, 1)
+    inferior.write_register(1, RIP, place.to_bytes(8, "little"))
+    assert resume(inferior) is Outcome.DEAD
+
+
+def test_removed_breakpoints_leave_no_hooks(inferior: PartitionInferior) -> None:
+    places = [label(inferior, "ready") + n for n in range(100)]
+    for place in places:
+        inferior.insert_breakpoint(BreakpointKind.SOFTWARE, place, 1)
+    inferior.remove_all()
+    assert not inferior.partition.engine.breakpoints
+    inferior.insert_breakpoint(BreakpointKind.SOFTWARE, label(inferior, "after"), 1)
+    assert resume(inferior) is Outcome.BREAKPOINT
