@@ -18,7 +18,9 @@ from pathlib import Path
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
+from nanokernel_vm.config import parse
 from nanokernel_vm.linux.boot import BootFiles, boot
+from nanokernel_vm.machine import Machine
 from nanokernel_vm.memory import Ram, Window
 from nanokernel_vm.partition import Outcome, Partition
 
@@ -271,3 +273,30 @@ class Tiny(Partition):
     def reports(self) -> list[int]:
         """What it has reported up to now."""
         return [value for port, value, _ in self.ports.writes if port == REPORT]
+
+
+_PARTITION = """
+[partition.{name}]
+pid = {pid}
+base = {base:#x}
+size = {size:#x}
+kernel = "{name}"
+device = [{{ chip = "uart", port = {port:#x}, irq = {irq} }}{more}]
+"""
+_PC = ', { chip = "pic" }, { chip = "pit" }'
+
+
+def pair(
+    folder: Path, host: str, guest: str, warp: bool = True, quantum: int = 4
+) -> Machine:
+    """Describe a machine of two programs, host below with a PC's chips; build it."""
+    (folder / "host").write_bytes(link(host))
+    (folder / "guest").write_bytes(link(guest))
+    rows = (("host", 1, 0, 0x3F8, 4, _PC), ("guest", 2, WINDOW, 0x2F8, 3, ""))
+    text = f"[machine]\nquantum_ms = {quantum}\n" + "".join(
+        _PARTITION.format(
+            name=name, pid=pid, base=base, size=WINDOW, port=port, irq=irq, more=more
+        )
+        for name, pid, base, port, irq, more in rows
+    )
+    return Machine(parse(text, folder / "machine.toml"), warp=warp)

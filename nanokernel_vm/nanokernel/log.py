@@ -38,7 +38,8 @@ class Violation:
         addr: Physical address or port number.
         size: Bytes.
         value: What was written; None: a read.
-        rip: Virtual address of the instruction.
+        rip: Virtual address of the instruction; for memory it may be one before it in
+            the same straight run of code, as far as the translator has noted.
     """
 
     time: int

@@ -6,11 +6,14 @@ a pattern.  Its page tables map the whole of them, as any kernel could.
 """
 
 import hashlib
+from functools import partial
+from pathlib import Path
 
 import pytest
 
-from nanokernel_vm.partition import Condition, Outcome
-from tests.guests import MS, WINDOW, Tiny
+from nanokernel_vm.machine import End
+from nanokernel_vm.partition import Condition, Outcome, Partition
+from tests.guests import MS, WINDOW, Tiny, pair
 
 ONES = 0xFFFF_FFFF
 PATTERN = bytes(range(256)) * (WINDOW // 256)
@@ -33,6 +36,10 @@ ROUTES = {
         movups %xmm0, (%rdi); movups (%rdi), %xmm1; movd %xmm1, %eax; report %eax""",
     "push": "mov %rsp, %rbx; lea 64(%rdi), %rsp; push %rax; pop %rax; mov %rbx, %rsp; "
     "report %eax",
+    "fxsave": "fxsave (%rdi); fxrstor 512(%rdi); mov 160(%rdi), %eax; report %eax",
+    "cmpxchg16b": "lock cmpxchg16b (%rdi); mov (%rdi), %eax; report %eax",
+    "sgdt": "sgdt (%rdi); str 16(%rdi); mov (%rdi), %eax; report %eax",
+    "x87": "fldpi; fstpt (%rdi); fnstenv 16(%rdi); mov (%rdi), %eax; report %eax",
     "page table entry": """
         mov %cr3, %rbx                   # the first page directory is 8 KiB behind
         movq $0x83, 0x2000+8*100(%rbx)   # 200 MiB: the neighbour's first 2 MiB
@@ -51,6 +58,7 @@ def _run(body: str) -> tuple[Tiny, Outcome]:
     source = f"""
 main:
     gate 14, fault
+    gate 8, fault, 0x8e, 1
     mov ${VICTIM:#x}, %edi
     {body}
     die
@@ -99,3 +107,74 @@ def test_code_in_a_neighbour_is_the_end_of_a_partition() -> None:
     assert outcome is Outcome.DEAD
     assert guest.condition is Condition.FAILED
     assert f"{VICTIM:#x}" in guest.failure
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "lea 0x1000(%rdi), %rsp; ud2",
+        "mov %rdi, tss+44(%rip); gate 6, fault, 0x8e, 2; ud2",
+    ],
+    ids=["the stack in use", "the interrupt stack"],
+)
+def test_no_exception_frame_is_pushed_into_a_neighbour(body: str) -> None:
+    """Nothing can be pushed there: a double fault, on a stack of its own."""
+    guest, _ = _run(body)
+    assert guest.reports == [0xFA]
+    assert [d.vector for d in guest.log.deliveries] in ([8], [14])
+
+
+@pytest.mark.parametrize("table", ["lidt", "lgdt"])
+def test_descriptors_in_a_neighbour_are_no_descriptors(table: str) -> None:
+    guest, _ = _run(
+        f"movw $0xfff, place(%rip); mov %rdi, place+2(%rip); {table} place(%rip); ud2"
+        "; place: .quad 0, 0"
+    )
+    assert guest.condition is Condition.FAILED
+    assert "triple fault" in guest.failure
+
+
+COUNT = """
+main:
+    incl %ecx
+    test $0xfff, %ecx
+    jnz main
+    mov $'*', %al
+    mov $0x2f8, %edx
+    out %al, %dx
+    jmp main
+"""
+ATTACK = f"""
+main:
+    mov ${WINDOW:#x}, %edi
+    mov $512, %ecx
+    xor %eax, %eax
+    rep stosq
+    mov $100000, %ecx
+1:  loop 1b
+    jmp main
+"""
+
+
+def _has_run(partition: Partition) -> bool:
+    return partition.clock >= 40 * MS
+
+
+LEAVE = f"main: mov ${WINDOW:#x}, %eax; jmp *%rax"
+
+
+@pytest.mark.parametrize("attack", [ATTACK, LEAVE], ids=["stores", "a jump"])
+def test_the_neighbour_and_the_machine_go_on(tmp_path: Path, attack: str) -> None:
+    """Beside a host that attacks the guest runs as beside one that does not."""
+    runs = []
+    for host in (COUNT, attack.replace("; ", "\n")):
+        machine = pair(tmp_path, host, COUNT)
+        guest = machine.partitions[1]
+        machine.goal = partial(_has_run, guest)
+        while machine.run(machine.partitions) is not End.REACHED:
+            assert not machine.partitions[0].alive
+        runs.append(
+            (guest.window.digest(), guest.clock, machine.boards[1].console.output)
+        )
+    assert runs[0] == runs[1]
+    assert len(runs[0][2]) > 100
