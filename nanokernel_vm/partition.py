@@ -185,6 +185,10 @@ class Partition:
         self._delivery = Delivery(self.window, registered)
         self.registered, self.syscall = registered, syscall
 
+    def gate(self, vector: int) -> Gate | None:
+        """The handler in force for ``vector``, registered or in the IDT."""
+        return self._delivery.gate(self.engine.state, vector)
+
     def type(self, receive: Callable[[bytes], None], data: bytes) -> None:
         """Let ``data`` arrive at a device just after the present moment."""
         time = self.clock + 1

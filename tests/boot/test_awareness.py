@@ -7,13 +7,26 @@ from pathlib import Path
 import pytest
 
 from nanokernel_vm.config import load
+from nanokernel_vm.cpu.delivery import address_space
+from nanokernel_vm.cpu.engine import TSC_PER_TICK
 from nanokernel_vm.cpu.registers import Registers
 from nanokernel_vm.linux.awareness import (
     Awareness,
+    Cpu,
     Frame,
     NoLinuxError,
     find_vmcoreinfo,
 )
+from nanokernel_vm.linux.awareness.interrupts import handlers, irqs
+from nanokernel_vm.linux.awareness.locks import locks
+from nanokernel_vm.linux.awareness.log import dmesg
+from nanokernel_vm.linux.awareness.memory import meminfo
+from nanokernel_vm.linux.awareness.modules import modules
+from nanokernel_vm.linux.awareness.paging import page_walk
+from nanokernel_vm.linux.awareness.runqueues import runqueues
+from nanokernel_vm.linux.awareness.stacks import backtrace, backtraces, cpu_backtrace
+from nanokernel_vm.linux.awareness.system import sysinfo
+from nanokernel_vm.linux.awareness.tasks import Task, tasks
 from nanokernel_vm.machine import Machine
 from nanokernel_vm.memory import Ram, Window
 from nanokernel_vm.partition import Partition
@@ -42,17 +55,21 @@ class Shells:
     def partition(self, name: str) -> Partition:
         return next(p for p in self.machine.partitions if p.name == name)
 
-    def registers(self, name: str) -> dict[str, int]:
-        """The CPU's registers, by gdb's names."""
+    def cpu(self, name: str) -> Cpu:
+        """What the CPU knows."""
         partition = self.partition(name)
         registers = Registers(partition.engine, partition.pid)
-        return {
+        values = {
             row.name: int.from_bytes(registers.read(row.number), "little")
             for row in amd64.REGISTERS[: amd64.BY_NAME["ss"].number + 1]
         }
+        return Cpu(values, partition.clock * TSC_PER_TICK)
 
-    def backtrace(self, name: str, pid: int) -> list[Frame]:
-        return self.aware[name].backtrace(pid, self.registers(name))
+    def tasks(self, name: str) -> list[Task]:
+        return tasks(self.aware[name], self.cpu(name))
+
+    def backtrace(self, name: str, pid: int) -> tuple[Frame, ...]:
+        return backtrace(self.aware[name], pid, self.cpu(name)).frames
 
     def ask(self, name: str, command: str) -> str:
         """Type a command, and return what it prints."""
@@ -87,7 +104,7 @@ def test_tasks_are_those_of_proc(shells: Shells, name: str) -> None:
     told = re.findall(r"^(\d+) \((.*)\) (\w) (\d+)", text, re.MULTILINE)
     told = [row for row in told if row[1] != "cat"]
     assert len(told) > 10
-    read = {task.pid: task for task in shells.aware[name].tasks()}
+    read = {task.pid: task for task in shells.tasks(name)}
     for pid, task, _, parent in told:
         # /proc knows longer names, and adds what a worker has in hand.
         assert task.startswith(read[int(pid)].name)
@@ -97,7 +114,7 @@ def test_tasks_are_those_of_proc(shells: Shells, name: str) -> None:
 
 @each
 def test_kernel_threads_have_no_user_space(shells: Shells, name: str) -> None:
-    kernel = {task.name: task.kernel for task in shells.aware[name].tasks()}
+    kernel = {task.name: task.kernel for task in shells.tasks(name)}
     assert kernel["kthreadd"]
     assert not kernel["init"]
     assert not kernel["sh"]
@@ -107,7 +124,7 @@ def test_kernel_threads_have_no_user_space(shells: Shells, name: str) -> None:
 def test_the_log_is_dmesg(shells: Shells, name: str) -> None:
     told = shells.ask(name, "dmesg").splitlines()
     told = [line for line in map(str.rstrip, told) if line.startswith("[")]
-    read = [line.rstrip() for line in shells.aware[name].dmesg()]
+    read = [str(record).rstrip() for record in dmesg(shells.aware[name])]
     assert len(read) > 50
     assert read[: len(told)] == told
 
@@ -130,12 +147,11 @@ def test_a_kernel_thread_ends_where_it_was_forked(shells: Shells, name: str) -> 
 
 @each
 def test_the_cpu_is_followed_from_its_registers(shells: Shells, name: str) -> None:
-    frames = shells.aware[name].cpu_backtrace(shells.registers(name))
+    frames = cpu_backtrace(shells.aware[name], shells.cpu(name)).frames
     assert frames[0].pc == shells.partition(name).engine.state.rip
-    tasks = shells.aware[name].tasks()
-    running = [task.pid for task in tasks if shells.backtrace(name, task.pid) == frames]
-    # Or the idle task, which has no number of its own.
-    assert len(running) == 1 or "do_idle" in [frame.name for frame in frames]
+    rows = backtraces(shells.aware[name], shells.cpu(name))
+    assert [row.frames for row in rows if row.running] == [frames]
+    assert shells.backtrace(name, 0)[-2].name == "start_kernel"
 
 
 @each
@@ -143,10 +159,111 @@ def test_nothing_is_changed_by_asking(shells: Shells, name: str) -> None:
     window = shells.partition(name).window
     before = window.digest()
     aware = shells.aware[name]
-    assert aware.tasks()
-    assert list(aware.dmesg())
-    assert [shells.backtrace(name, task.pid) for task in aware.tasks()]
+    cpu = shells.cpu(name)
+    space = address_space(shells.partition(name).engine.state, window)
+    assert all((tasks(aware, cpu), dmesg(aware), backtraces(aware, cpu), irqs(aware)))
+    assert all((locks(aware, cpu), runqueues(aware, cpu), meminfo(aware)))
+    assert all((sysinfo(aware, cpu), page_walk(aware, space, 0)))
+    assert all((handlers(aware, lambda _: None), modules(aware) == []))
     assert window.digest() == before
+
+
+@each
+def test_the_wait_channel_is_that_of_proc(shells: Shells, name: str) -> None:
+    before = sysinfo(shells.aware[name], shells.cpu(name)).uptime
+    text = shells.ask(name, "cd /proc; grep -H . [0-9]*/wchan; cd /")
+    told = dict(re.findall(r"^(\d+)/wchan:(\w+)", text, re.MULTILINE))
+    read = {str(task.pid): task for task in shells.tasks(name)}
+    slept_on = [pid for pid in told if pid in read and read[pid].since < before]
+    assert len(slept_on) > 5
+    for pid in slept_on:
+        assert read[pid].waits_in.partition(".")[0] == told[pid]
+        assert read[pid].state in "SDI"
+
+
+@each
+def test_a_task_sleeps_since_it_was_put_to_sleep(shells: Shells, name: str) -> None:
+    before = sysinfo(shells.aware[name], shells.cpu(name)).uptime
+    shells.ask(name, "sleep 0.5 & sleep 0.1")
+    (sleeper,) = [task for task in shells.tasks(name) if task.name == "sleep"]
+    after = sysinfo(shells.aware[name], shells.cpu(name)).uptime
+    assert before < sleeper.since < after
+    assert sleeper.since + sleeper.age == after
+    assert sleeper.age > 50_000_000
+
+
+@each
+def test_memory_is_that_of_proc(shells: Shells, name: str) -> None:
+    text = shells.ask(name, "cat /proc/meminfo")
+    told = {key: int(size) for key, size in re.findall(r"([\w()]+): +(\d+) kB", text)}
+    read = meminfo(shells.aware[name])
+    assert read.total == told["MemTotal"]
+    for key in ("Shmem", "Unevictable", "Active(file)"):
+        assert read.counters[key] == told[key], key
+    slack = 1024  # the shell and cat have gone on
+    assert abs(read.free - told["MemFree"]) < slack
+    for key in ("SReclaimable", "SUnreclaim", "KernelStack", "PageTables", "Mapped"):
+        assert abs(read.counters[key] - told[key]) < slack, key
+    assert {row.name for row in read.processes} >= {"init", "sh"}
+    assert sum(zone.free for zone in read.zones) <= read.free
+
+
+@each
+def test_interrupts_are_those_of_proc(shells: Shells, name: str) -> None:
+    text = shells.ask(name, "cat /proc/interrupts")
+    told = re.findall(r"^ *(\d+): +(\d+) +(\S+) +(.*?)\r?$", text, re.MULTILINE)
+    read = {row.number: row for row in irqs(shells.aware[name])}
+    assert len(told) >= 2
+    for number, count, chip, what in told:
+        row = read[int(number)]
+        assert row.chip == chip
+        assert what.endswith(", ".join(row.actions))
+        assert 0 <= row.count - int(count) < 100
+
+
+@each
+def test_the_system_is_that_of_uname(shells: Shells, name: str) -> None:
+    told = shells.ask(name, "uname -a; cat /proc/cmdline").splitlines()
+    read = sysinfo(shells.aware[name], shells.cpu(name))
+    assert told[0].split()[:3] == [read.sysname, read.nodename, read.release]
+    assert read.version in told[0]
+    assert told[1].strip() == read.command_line.strip()
+    assert (read.online, read.state, read.panicked) == ("0", "running", None)
+
+
+@each
+def test_registered_handlers_are_those_the_kernel_believes_in(
+    shells: Shells, name: str
+) -> None:
+    partition = shells.partition(name)
+
+    def in_force(vector: int) -> tuple[int, int] | None:
+        gate = partition.gate(vector)
+        return None if gate is None else (gate.handler, gate.dpl)
+
+    rows = handlers(shells.aware[name], in_force)
+    assert len(rows) > 40
+    wrong = [row for row in rows if not row.agree]
+    assert not wrong
+    assert rows[14].name == "asm_exc_page_fault"
+
+
+@each
+def test_an_address_is_followed_level_by_level(shells: Shells, name: str) -> None:
+    partition = shells.partition(name)
+    space = address_space(partition.engine.state, partition.window)
+    aware = shells.aware[name]
+    task = shells.tasks(name)[0]
+    found = page_walk(aware, space, task.address)
+    assert [step.name for step in found.steps] == ["PGD", "PUD", "PMD"]
+    assert found.physical == task.address - 0xFFFF_8880_0000_0000
+    gone = page_walk(aware, space, 0x10, pid=1)
+    assert gone.physical is None
+    assert "is not present" in gone.reason
+    assert "segmentation fault" in gone.meaning
+    code = page_walk(aware, space, shells.backtrace(name, 1)[-1].pc, pid=1)
+    assert "r-x- busybox of init (1)" in code.meaning
+    assert code.physical is not None
 
 
 @each

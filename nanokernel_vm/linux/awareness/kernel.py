@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The kernel in a partition's memory, as a drgn program."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import wraps
+from itertools import islice
+from pathlib import Path
+from struct import Struct
+from typing import ParamSpec, TypeVar
+
+from drgn import Object, Program, Symbol, host_platform
+from drgn.helpers.linux.cpumask import for_each_online_cpu
+from drgn.helpers.linux.kallsyms import module_kallsyms
+from drgn.helpers.linux.module import address_to_module, for_each_module
+from drgn.helpers.linux.percpu import per_cpu
+
+from nanokernel_vm.errors import MachineError
+from nanokernel_vm.memory import PAGE_SIZE, Window
+
+_NOTE = Struct("<III12s")  # n_namesz, n_descsz, n_type, name: padded to words
+_NAME = b"VMCOREINFO\0"
+MODULES_MAX = 4096  # a list that is longer has lost its end
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class NoLinuxError(MachineError):
+    """There is no Linux in memory to be asked, or not one that makes sense."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cpu:
+    """What of a CPU's state its kernel's memory does not tell.
+
+    Attributes:
+        registers: By gdb's names; where the task is that runs now.
+        tsc: The time stamp counter, from which the kernel's clock follows; None: the
+            time at which the kernel last looked is the best there is.
+    """
+
+    registers: Mapping[str, int] = field(default_factory=dict)
+    tsc: int | None = None
+
+
+def understood(function: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Turn what drgn says of memory that makes no sense into NoLinuxError."""
+
+    @wraps(function)
+    def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        try:
+            return function(*args, **kwargs)
+        except MachineError:
+            raise
+        except Exception as exc:  # reading garbage may lead anywhere
+            what = str(exc) or type(exc).__name__
+            raise NoLinuxError(f"the kernel's memory makes no sense: {what}") from exc
+
+    return wrapper
+
+
+class Awareness:
+    """Linux in one partition.
+
+    Args:
+        window: The partition's memory.
+        symbols: An ELF file with the kernel's symbols and types.
+
+    Attributes:
+        program: The kernel as drgn has it.
+        vmcoreinfo: The text by which the kernel describes itself.
+    """
+
+    def __init__(self, window: Window, symbols: Path) -> None:
+        """Find the kernel.
+
+        Raises:
+            NoLinuxError: It has not come up yet, or the file is another kernel's.
+        """
+        vmcoreinfo = find_vmcoreinfo(window)
+        if vmcoreinfo is None:
+            raise NoLinuxError("no Linux has introduced itself in memory (yet)")
+        self.vmcoreinfo = vmcoreinfo
+        # Not "live": that would be the kernel that this process runs on.
+        self.program = Program(host_platform)
+        self._open(window, symbols)
+        if self.program.main_module().wants_debug_file():
+            raise NoLinuxError(f"{symbols} is not of the kernel that is in memory")
+
+    @understood
+    def _open(self, window: Window, symbols: Path) -> None:
+        program = self.program
+        program.set_linux_kernel_custom(self.vmcoreinfo, is_live=False)
+        program.add_memory_segment(
+            window.base, window.size, lambda pa, n, _o, _p: window.read(pa, n), True
+        )
+        program.load_debug_info([symbols])
+        program.register_symbol_finder("modules", _find_symbols, enable_index=-1)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take note of kernel modules that have come; call when it has run."""
+        with suppress(Exception):  # a broken list must not hide the rest
+            self.program.create_loaded_modules()
+
+
+def find_vmcoreinfo(window: Window) -> bytes | None:
+    """Return the text by which a kernel describes itself to crash tools.
+
+    It is an ELF note in a page of its own (kernel/crash_core.c: vmcoreinfo_note).
+    """
+    for pa in range(window.base, window.end, PAGE_SIZE):
+        if window.word(pa) & 0xFFFF_FFFF != len(_NAME):
+            continue
+        _, size, _, name = _NOTE.unpack(window.read(pa, _NOTE.size))
+        if name[: len(_NAME)] == _NAME and size <= PAGE_SIZE - _NOTE.size:
+            text = window.read(pa + _NOTE.size, size).rstrip(b"\0")
+            if text.startswith(b"OSRELEASE="):
+                return text
+    return None
+
+
+def clock(program: Program, tsc: int | None) -> int:
+    """Return the time of the kernel's log, now, in nanoseconds (``sched_clock``).
+
+    With a time stamp counter as the kernel computes it (arch/x86/kernel/tsc.c:
+    cycles_2_ns), else when the scheduler last looked.
+    """
+    seen: int = max(
+        per_cpu(program["runqueues"], cpu).clock.value_()
+        for cpu in for_each_online_cpu(program)
+    )
+    if tsc is None or "cyc2ns" not in program:
+        return seen
+    row = per_cpu(program["cyc2ns"], 0)
+    data = row.data[row.seq.seqcount.sequence & 1]
+    scaled = tsc * data.cyc2ns_mul.value_() >> data.cyc2ns_shift.value_()
+    now = (scaled + data.cyc2ns_offset.value_()) & (1 << 64) - 1
+    return max(now, seen) if now >> 63 == 0 else seen
+
+
+def symbol_text(program: Program, address: int) -> str:
+    """Return ``name+0xoffset`` of what lies at an address; empty if nobody knows."""
+    try:
+        symbol = program.symbol(address)
+    except LookupError:
+        return ""
+    offset = address - symbol.address
+    return f"{symbol.name}+{offset:#x}" if offset else f"{symbol.name}"
+
+
+def has(thing: Object, member: str) -> bool:
+    """Whether this kernel's structure has a member."""
+    type_ = thing.type_.type if thing.type_.kind.name == "POINTER" else thing.type_
+    while type_.kind.name == "TYPEDEF":
+        type_ = type_.type
+    return bool(type_.has_member(member))
+
+
+def text_of(chars: Object) -> str:
+    """Return a C string, whatever is in it."""
+    return str(chars.string_(), errors="replace")
+
+
+def _find_symbols(
+    program: Program, name: str | None, address: int | None, one: bool
+) -> Sequence[Symbol]:
+    """Symbols of kernel modules, from the tables that the kernel keeps of them."""
+    with suppress(Exception):
+        found = list(_module_symbols(program, name, address))
+        found.sort(key=lambda symbol: symbol.address, reverse=True)
+        return found[:1] if one else found
+    return ()
+
+
+def _module_symbols(
+    program: Program, name: str | None, address: int | None
+) -> Iterator[Symbol]:
+    if address is None:
+        modules = list(islice(for_each_module(program), MODULES_MAX))
+    else:
+        module = address_to_module(program, address)
+        modules = [module] if module else []
+    for module in modules:
+        for symbol in module_kallsyms(module):
+            inside = address is None or 0 <= address - symbol.address < symbol.size
+            if inside and name in (None, symbol.name):
+                yield symbol
