@@ -43,7 +43,7 @@ class DebugMachine:
         ]
         self._by_pid = {inferior.pid: inferior for inferior in self._inferiors}
         self._by_partition = {i.partition: i for i in self._inferiors}
-        self._monitor = Monitor(machine)
+        self._monitor = Monitor(machine, symbols, self._runs)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="machine")
         self._free: Future[None] | None = None
         self._detached: set[int] = set()
@@ -230,3 +230,8 @@ class DebugMachine:
     def monitor(self, pid: int, line: str) -> str:
         """Run one ``monitor`` command."""
         return self._monitor.run(self._by_pid[pid].partition, line)
+
+    def _runs(self, partition: Partition) -> bool:
+        """Whether a partition runs now, unwatched."""
+        running = self._free is not None and not self._free.done()
+        return running and partition.pid in self._detached and partition.alive

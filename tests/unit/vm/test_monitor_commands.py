@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The monitor commands on a machine of two tiny guests, one of them dead."""
 
+import json
 import re
 from collections.abc import Callable
 
@@ -75,6 +76,16 @@ def test_help_lists_every_command(ask: Ask) -> None:
         "translate x",
         "irqlog nobody",
         "violations nobody",
+        "info 1 2",
+        "xp 0 0 0 0",
+        "xp -p",
+        "xp -p 3 0",
+        "translate host",
+        "dmesg host 1 2",
+        "bt x",
+        "bt -7",
+        "pte",
+        "xp host guest 0",
     ],
 )
 def test_a_wrong_command_is_told_what_to_do(ask: Ask, line: str) -> None:
@@ -83,6 +94,31 @@ def test_a_wrong_command_is_told_what_to_do(ask: Ask, line: str) -> None:
 
 def test_an_empty_line_is_a_plea_for_help(ask: Ask) -> None:
     assert ask("") == ask("help")
+
+
+def test_a_partition_may_be_named_first_or_behind_p(ask: Ask) -> None:
+    for pid in (1, 2):
+        for line in ("info guest", "info 2", "info -p 2", "info -p guest"):
+            assert ask(line, pid) == ask("info", 2)
+    assert ask("xp 2 0x200000 16") == ask("xp 0x200000 16", 2)
+    assert ask("xp guest 0x200000") == ask("xp 0x200000", 2)
+    assert ask("xp 2 16") == ask("xp 0x2 0x10")  # not the partition: it may be address
+
+
+def test_every_answer_has_a_json_form(ask: Ask) -> None:
+    for name in ("help", "partitions", "info", "irqlog", "violations", "digest"):
+        assert json.loads(ask(f"{name} -j"))
+    assert bytes.fromhex(json.loads(ask("xp -j 0 16"))["data"])
+    assert json.loads(ask("translate -j 0x123456"))["physical"] == 0x123456
+    assert "missing" in json.loads(ask("xp -j"))["error"]
+
+
+@pytest.mark.parametrize(
+    "line", ["dmesg", "ps", "bt -a", "modules", "locks", "irq", "runq", "meminfo"]
+)
+def test_where_no_linux_is_that_is_said(ask: Ask, line: str) -> None:
+    assert ask(line) == "host has no symbol file\n"
+    assert json.loads(ask(f"{line} -j")) == {"error": "host has no symbol file"}
 
 
 def test_partitions(ask: Ask) -> None:
