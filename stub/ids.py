@@ -7,6 +7,7 @@ whichever the server likes.  A client without the extension writes the tid only.
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from stub.errors import ProtocolError
 
@@ -27,6 +28,7 @@ class ThreadId:
     tid: int = ALL
 
     @classmethod
+    @lru_cache(64)
     def parse(cls, text: bytes) -> "ThreadId":
         """Read ``pP.T``, ``pP`` (all threads of P) or ``T`` (pid ``ANY``)."""
         match = _SYNTAX.fullmatch(text)

@@ -19,6 +19,7 @@ from typing import Protocol, cast
 
 from stub.conversation import Conversation
 from stub.dispatch import name_of
+from stub.eager import EagerLoop
 from stub.endpoint import Endpoint, Stdio, Tcp, Unix, parse_endpoint
 from stub.errors import EndpointError
 from stub.handlers import PACKETS
@@ -58,6 +59,8 @@ class Connection(asyncio.Protocol):
         self.conversation = Conversation(self, PACKETS.session(server.machine))
         self._admitted = False
         self.lost = False
+        loop = asyncio.get_running_loop()
+        self._loop = loop if isinstance(loop, EagerLoop) else None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Set up the socket."""
@@ -84,6 +87,8 @@ class Connection(asyncio.Protocol):
             self._admitted = True
             self._server.admit(self)
         self.conversation.feed(data)
+        if self._loop is not None:
+            self._loop.stay_awake()
 
     def pause_writing(self) -> None:
         """Stop reading requests while replies pile up."""

@@ -66,10 +66,10 @@ class Session:
     def inferiors(self) -> Sequence[Inferior]:
         """Attached inferiors the client can name: only one without multiprocess."""
         self._attach_if_new()
-        if self.has("multiprocess"):
-            return tuple(self._attached.values())
-        one = self._attached.get(self._general.pid)
-        return () if one is None else (one,)
+        return tuple(i for pid, i in self._attached.items() if self._nameable(pid))
+
+    def _nameable(self, pid: int) -> bool:
+        return self.has("multiprocess") or pid == self._general.pid
 
     @property
     def general(self) -> ThreadId:
@@ -94,10 +94,11 @@ class Session:
         """Return an attached inferior by pid; ``ANY`` and ``ALL`` are the selected."""
         if pid in (ANY, ALL):
             return self.inferior
-        for inferior in self.inferiors:
-            if inferior.pid == pid:
-                return inferior
-        raise TargetError(Errno.ESRCH, f"no inferior {pid}")
+        self._attach_if_new()
+        inferior = self._attached.get(pid)
+        if inferior is None or not self._nameable(pid):
+            raise TargetError(Errno.ESRCH, f"no inferior {pid}")
+        return inferior
 
     def thread(self, wanted: ThreadId) -> ThreadId:
         """Return one existing thread that ``wanted`` names, or raise TargetError."""
@@ -167,7 +168,7 @@ class Session:
         One that knows a single process would take the end of any for its own.
         """
         pid = reason.thread.pid if isinstance(reason, Stopped) else reason.pid
-        return self.has("multiprocess") or pid == self._general.pid
+        return self._nameable(pid)
 
     def detach(self, pid: int) -> None:
         """Leave one inferior, which runs on; with the last one, leave the machine."""

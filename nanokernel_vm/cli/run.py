@@ -18,6 +18,7 @@ from nanokernel_vm.errors import ConfigError, MachineError
 from nanokernel_vm.machine import Machine
 from nanokernel_vm.partition import Condition
 from nanokernel_vm.symbols import symbol_file
+from stub.eager import EagerLoop
 from stub.endpoint import Stdio
 from stub.server import parse_endpoint, serve
 
@@ -176,7 +177,8 @@ def run_machine(options: Options) -> int:
         return await Run(options).main()
 
     try:
-        return asyncio.run(main())
+        with asyncio.Runner(loop_factory=EagerLoop) as runner:
+            return runner.run(main())
     except BrokenPipeError:
         return 0  # who read the output has seen enough
     except (MachineError, OSError) as error:
