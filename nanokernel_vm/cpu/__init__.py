@@ -1,2 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The processor: the only package that knows Unicorn."""
+
+import os
+import sys
+
+
+def _load() -> None:
+    """Load what stands in for functions of libunicorn, before libunicorn."""
+    flags = sys.getdlopenflags()
+    sys.setdlopenflags(os.RTLD_NOW | os.RTLD_GLOBAL)
+    try:
+        from nanokernel_vm.cpu import _interpose
+    finally:
+        sys.setdlopenflags(flags)
+    from unicorn.unicorn_py3.unicorn import uclib
+
+    _interpose.bind(uclib._handle)
+
+
+_load()

@@ -15,7 +15,7 @@ from unicorn import unicorn_const as k
 from unicorn import x86_const as x
 from unicorn.unicorn_py3.unicorn import Uc, UcContext, uclib
 
-from nanokernel_vm.cpu import _ticker
+from nanokernel_vm.cpu import _interpose, _ticker
 from nanokernel_vm.cpu.paging import AddressSpace
 from nanokernel_vm.cpu.proof import prove
 from nanokernel_vm.cpu.state import State
@@ -124,6 +124,7 @@ class Engine:
         self._watches: dict[tuple[bool, bool, int, int], tuple[int, _ticker.Watch]] = {}
         self._code_hook: int | None = None
         self._stale = False
+        self._stops_inside = False  # whether there are hooks of instructions
 
     # -- running ----------------------------------------------------------------
 
@@ -131,6 +132,7 @@ class Engine:
         """Run until an event; ``state`` is then what the processor holds."""
         ticker = self.ticker
         ticker.event = 0
+        _interpose.check_exits(self._stops_inside)
         status = uclib.uc_emu_start(self.handle, self.state.rip, NEVER, 0, 0)
         uclib.uc_context_save(self.handle, self._saved)
         if self._raised is not None:
@@ -269,6 +271,7 @@ class Engine:
             self._unhook(self._code_hook)
             self._code_hook = None
         if self._stale:
+            self._stops_inside = self._code_hook is not None or bool(self._places)
             self._uc.ctl_flush_tb()
             self._stale = False
 

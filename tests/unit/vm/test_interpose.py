@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Translated code is dropped when its page is written, by whatever address."""
+
+from tests.guests import Tiny
+
+# The first 512 GiB again, one PML4 entry higher and not executable, as in a direct map.
+ALIAS = """
+.set ALIAS, 1 << 39
+main:
+    mov $EFER, %ecx
+    rdmsr
+    bts $11, %eax
+    wrmsr
+    mov %cr3, %rax
+    mov (%rax), %rbx
+    bts $63, %rbx
+    mov %rbx, 8(%rax)
+    mov %rax, %cr3
+    movabs $ALIAS, %rbx
+    lea code(%rip), %rdi
+    add %rbx, %rdi
+"""
+CODE = """
+.p2align 12
+code:
+    mov $1, %eax
+    ret
+other: .byte 0
+.p2align 12
+"""
+
+
+def test_a_store_by_another_address_after_the_first_to_the_page() -> None:
+    guest = Tiny(
+        ALIAS
+        + """
+    call code
+    report %eax
+    movb $7, other-code(%rdi)
+    movb $2, 1(%rdi)
+    call code
+    report %eax
+    movb $3, 1(%rdi)
+    call code
+    report %eax
+    die
+    """
+        + CODE
+    )
+    assert guest.finish() == [1, 2, 3]
+
+
+def test_a_store_by_another_address_that_was_fast_before_there_was_code() -> None:
+    guest = Tiny(
+        ALIAS
+        + """
+    movb $4, 1(%rdi)
+    movb $5, 1(%rdi)
+    call code
+    report %eax
+    movb $6, 1(%rdi)
+    call code
+    report %eax
+    die
+    """
+        + CODE
+    )
+    assert guest.finish() == [5, 6]
+
+
+def test_a_page_that_is_written_and_executed_in_turn() -> None:
+    guest = Tiny(
+        """
+main:
+    mov $3, %ebx
+1:  incb code+1(%rip)
+    call code
+    report %eax
+    movb $9, other(%rip)
+    dec %ebx
+    jnz 1b
+    die
+    """
+        + CODE
+    )
+    assert guest.finish() == [2, 3, 4]
+
+
+def test_a_page_without_execute_permission_is_not_executed() -> None:
+    guest = Tiny(
+        ALIAS
+        + """
+    gate 14, fault
+    call code
+    movb $2, other-code(%rdi)
+    call *%rdi
+    report $0
+    die
+fault:
+    report $14
+    die
+    """
+        + CODE
+    )
+    assert guest.finish() == [14]
