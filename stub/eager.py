@@ -20,9 +20,7 @@ class _Selector(DefaultSelector):
 
     awake_until = 0.0
 
-    def select(
-        self, timeout: float | None = None
-    ) -> list[tuple[SelectorKey, int]]:
+    def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
         """Wait for events as the class above does."""
         if timeout is None or timeout > 0:
             while perf_counter() < self.awake_until:
