@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The stock host's symbol file: the debug package's if it is installed, else ours."""
+"""The stock host's symbol file: the debug package's if it is installed, else ours.
+
+The debug package's has no frames of the entry code; they are added from ORC.
+"""
 
 import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from nanokernel_vm import build as artifacts
+from nanokernel_vm.linux.entry_frames import orc_debug_frame_file
 from nanokernel_vm.linux.symbols import make_symbol_file
 
 _DEBUG = Path("/usr/lib/debug/lib/modules")
@@ -24,7 +27,7 @@ def build(into: Path, final: Path) -> None:
     image = artifacts.ensure("debian-cloud")
     packaged = _packaged(image)
     if packaged is not None:
-        shutil.copyfile(packaged, into / "vmlinux.debug")
+        orc_debug_frame_file(packaged, into / "vmlinux.debug")
     else:
         make_symbol_file(image, into / "vmlinux.debug")
 
