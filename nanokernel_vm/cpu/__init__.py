@@ -5,7 +5,7 @@ import os
 import sys
 
 
-def _load() -> None:
+def _load() -> str | None:
     """Load what stands in for functions of libunicorn, before libunicorn."""
     flags = sys.getdlopenflags()
     sys.setdlopenflags(os.RTLD_NOW | os.RTLD_GLOBAL)
@@ -15,7 +15,7 @@ def _load() -> None:
         sys.setdlopenflags(flags)
     from unicorn.unicorn_py3.unicorn import uclib
 
-    _interpose.bind(uclib._handle)
+    return _interpose.bind(uclib._handle)
 
 
-_load()
+MISSING = _load()  # a function that libunicorn should have, if it has not

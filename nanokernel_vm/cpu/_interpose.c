@@ -129,19 +129,33 @@ void check_exit_request_x86_64(void *tcg_ctx)
 		original.exit_request(tcg_ctx);
 }
 
+static const struct {
+	const char *name;
+	void **place;
+} names[] = {
+	{ "x86_cpu_tlb_fill_x86_64", (void **)&original.tlb_fill },
+	{ "tlb_set_page_with_attrs_x86_64", (void **)&original.set_page },
+	{ "tlb_set_dirty_x86_64", (void **)&original.set_dirty },
+	{ "find_memory_mapping_x86_64", (void **)&original.mapping },
+	{ "check_exit_request_x86_64", (void **)&original.exit_request },
+	{ "tlb_flush_x86_64", (void **)&original.flush },
+};
+
 static PyObject *bind(PyObject *self, PyObject *argument)
 {
 	void *library = PyLong_AsVoidPtr(argument);
+	size_t i;
 
 	(void)self;
 	if (PyErr_Occurred())
 		return NULL;
-	original.tlb_fill = dlsym(library, "x86_cpu_tlb_fill_x86_64");
-	original.set_page = dlsym(library, "tlb_set_page_with_attrs_x86_64");
-	original.set_dirty = dlsym(library, "tlb_set_dirty_x86_64");
-	original.mapping = dlsym(library, "find_memory_mapping_x86_64");
-	original.exit_request = dlsym(library, "check_exit_request_x86_64");
-	original.flush = dlsym(library, "tlb_flush_x86_64");
+	for (i = 0; i < sizeof(names) / sizeof(*names); i++) {
+		void *function = dlsym(library, names[i].name);
+
+		if (!function)
+			return PyUnicode_FromString(names[i].name);
+		*names[i].place = function;
+	}
 	Py_RETURN_NONE;
 }
 
@@ -157,7 +171,8 @@ static PyObject *check_exits(PyObject *self, PyObject *argument)
 }
 
 static PyMethodDef methods[] = {
-	{ "bind", bind, METH_O, "Take the originals from a library, by its dlopen() handle." },
+	{ "bind", bind, METH_O, "Take the originals from a library, by its dlopen() handle; the name of one that "
+	  "is missing, or None." },
 	{ "check_exits", check_exits, METH_O,
 	  "Whether code translated from now on can be stopped inside a block." },
 	{ NULL },

@@ -16,6 +16,7 @@ from unicorn import x86_const as x
 from unicorn.unicorn_py3.arch.intel import UcIntel
 from unicorn.unicorn_py3.unicorn import Uc, UcContext, UcError
 
+from nanokernel_vm.cpu import MISSING
 from nanokernel_vm.cpu import state as s
 from nanokernel_vm.cpu.state import CONTEXT_SIZE, State
 from nanokernel_vm.errors import EngineError
@@ -40,6 +41,8 @@ def prove() -> None:
     Raises:
         EngineError: A field is not where it should be.
     """
+    if MISSING is not None:
+        _refuse(f"it has no {MISSING}")
     uc = cast(UcIntel, Uc(UC_ARCH_X86, UC_MODE_64))
     context = uc.context_save()
     if context.size != CONTEXT_SIZE:

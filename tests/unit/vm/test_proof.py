@@ -49,6 +49,12 @@ def test_another_size_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
         prove()
 
 
+def test_a_function_that_is_missing_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proof, "MISSING", "tlb_flush_x86_64")
+    with pytest.raises(EngineError, match="no tlb_flush_x86_64"):
+        prove()
+
+
 def test_the_fields_do_not_overlap() -> None:
     ends = [offset + ctypes.sizeof(ctype) for _, offset, ctype in LAYOUT]
     starts = [offset for _, offset, _ in LAYOUT]
