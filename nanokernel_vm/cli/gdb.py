@@ -9,7 +9,19 @@ from pathlib import Path
 from nanokernel_vm.build.cache import root
 from nanokernel_vm.errors import MachineError
 
-_SCRIPTS = Path(__file__).parents[2] / "gdb_scripts"
+ENTRY = Path(__file__).parents[2] / "gdb_scripts" / "nk-gdb.py"
+
+_STUB = """\
+# Written by nk run: the scripts of the project that served this kernel.
+import sys
+sys.path.insert(0, {scripts!r})
+try:
+    import nk
+except ImportError:
+    print("nk: no scripts in " + sys.path.pop(0) + "; nk run writes where they are")
+else:
+    nk.register()
+"""
 
 
 def command(connect: str, arguments: Sequence[str]) -> list[str]:
@@ -23,10 +35,28 @@ def command(connect: str, arguments: Sequence[str]) -> list[str]:
         found,
         *("-iex", "set sysroot"),
         *("-iex", f"add-auto-load-safe-path {root()}"),
-        *("-iex", f"add-auto-load-safe-path {_SCRIPTS}"),
+        *("-iex", f"source {ENTRY}"),
         *("-ex", f"target remote {endpoint}"),
         *arguments,
     ]
+
+
+def offer_scripts(symbols: Path) -> None:
+    """Let gdb load our scripts by itself with a symbol file of ours.
+
+    gdb sources ``FILE-gdb.py`` beside FILE if its auto-load safe path allows that
+    and FILE is opened here rather than read over the wire (``set sysroot``).  The
+    cached file is made from a kernel; where this project lies is not part of that,
+    so the stub is written when the file is served.
+    """
+    if not symbols.is_relative_to(root().resolve()):
+        return  # the user's own file; nk gdb loads the scripts all the same
+    stub = symbols.with_name(f"{symbols.name}-gdb.py")
+    text = _STUB.format(scripts=str(ENTRY.parent))
+    if not stub.is_file() or stub.read_text() != text:
+        new = stub.with_name(f".{stub.name}.{os.getpid()}")
+        new.write_text(text)
+        new.rename(stub)
 
 
 def start(connect: str, arguments: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nanokernel_vm.cli.consoles import Consoles
+from nanokernel_vm.cli.gdb import offer_scripts
 from nanokernel_vm.clock import TICKS_PER_SECOND
 from nanokernel_vm.config import load
 from nanokernel_vm.cpu.registers import Registers
@@ -54,6 +55,8 @@ class Run:
         self.endpoint = parse_endpoint(endpoint) if endpoint else None
         served = config.partitions if self.endpoint else ()
         symbols = {p.name: symbol_file(p.kernel) for p in served}
+        for path in symbols.values():
+            offer_scripts(path)
         self.ended = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self.debug = DebugMachine(self.machine, symbols, self._on_end)

@@ -16,12 +16,12 @@ from typing import Self
 
 TIMEOUT = 60.0  # seconds; bounds every wait, measures nothing
 TWO_LINUXES = Path(__file__).parents[2] / "examples" / "two-linuxes.toml"
-_NK = Path(sys.executable).with_name("nk")
+NK = Path(sys.executable).with_name("nk")
 
 
 def build() -> None:
     """See to it that every kernel is there: no wait of a test covers a compilation."""
-    subprocess.run([_NK, "build"], check=True, stdin=subprocess.DEVNULL)
+    subprocess.run([NK, "build"], check=True, stdin=subprocess.DEVNULL)
 
 
 class Console:
@@ -74,7 +74,7 @@ class NkRun:
         names = ("host", "guest")
         ptys = [word for name in names for word in ("--console", f"{name}=pty")]
         self._process = subprocess.Popen(
-            [_NK, "run", machine, "--gdb", "127.0.0.1:0", *ptys, *options],
+            [NK, "run", machine, "--gdb", "127.0.0.1:0", *ptys, *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Cures what gdb does not do by itself when it attaches.
+
+gdb 13.1 reads the target's description for the first inferior only: in the second
+``$part``, ``$cr3`` and all that is not in gdb's own table are void.  To forget a
+description file that was never set makes it read the description again, for the
+inferior at hand (gdb/target-descriptions.c: unset_tdesc_filename_cmd).
+"""
+
+import gdb
+
+
+def _describe(event: gdb.NewObjFileEvent) -> None:
+    """A file with symbols has come: that is how gdb meets an inferior."""
+    space = gdb.current_progspace()
+    if space is not None and event.new_objfile.filename == space.filename:
+        _cure(gdb.selected_inferior())
+
+
+def _cure(inferior: gdb.Inferior) -> None:
+    if not inferior.pid or not _is_ours(inferior):
+        return
+    if '"' in gdb.execute("show tdesc filename", to_string=True):
+        return  # the user wants a file of his own
+    gdb.execute("unset tdesc filename", to_string=True)
+
+
+def _is_ours(inferior: gdb.Inferior) -> bool:
+    """Whether it is served, as far as can be told before its registers are known."""
+    connection = inferior.connection
+    return connection is not None and "remote" in connection.type
+
+
+def _cure_all() -> None:
+    """For inferiors that were there before the scripts."""
+    here, thread = gdb.selected_inferior(), gdb.selected_thread()
+    for inferior in gdb.inferiors():
+        if inferior.pid and inferior.num != here.num:
+            gdb.execute(f"inferior {inferior.num}", to_string=True)
+            _cure(inferior)
+    if gdb.selected_inferior().num != here.num:
+        gdb.execute(f"inferior {here.num}", to_string=True)
+    if thread is not None and thread.is_valid():
+        thread.switch()
+
+
+def register() -> None:
+    """Do it now and whenever an inferior comes."""
+    gdb.events.new_objfile.connect(_describe)
+    if gdb.selected_thread() is not None:
+        _cure_all()
