@@ -124,6 +124,10 @@ class _Ports:
             engine = partition.engine
             engine.set_rax(self.guest.call(*engine.io_registers()))
             return
+        frames = partition.frames()
+        if port == abi.PORT_RETURN and frames is not None:
+            partition.returns(frames)
+            return
         self.bus.write(port, size, value)
         if port in self._controllers and partition.interrupted:
             partition.reschedule()
@@ -150,7 +154,9 @@ class _Wiring:
             guest = Guest(partition, self._epoch)
             self._board.guest, self._lines = guest, guest.lines
             self._ports.guest = guest
-            partition.use_handlers(guest.gates.get, lambda: guest.syscall)
+            partition.use_handlers(
+                guest.gates.get, lambda: guest.syscall, lambda: guest.frames
+            )
             partition.controller = guest.lines
             timed.append(guest)
         # The controller before what it serves, whatever the order in the description

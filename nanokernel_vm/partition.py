@@ -27,11 +27,11 @@ from nanokernel_vm.cpu.delivery import (
     Gate,
     TripleFault,
     read_virtual,
-    system_call,
 )
 from nanokernel_vm.cpu.engine import NEVER, Engine, Event, Ports, native_cpuid
 from nanokernel_vm.cpu.io_privilege import CheckedPorts
 from nanokernel_vm.memory import Window
+from nanokernel_vm.nanokernel.frames import Frames
 from nanokernel_vm.nanokernel.log import Delivered, Log, Violation
 
 BUMP = 16
@@ -128,11 +128,13 @@ class Partition:
         self.timed: Sequence[Timed] = ()
         self.registered: Callable[[int], Gate | None] | None = None
         self.syscall: Callable[[], tuple[int, int] | None] = lambda: None
+        self.frames: Callable[[], Frames | None] = lambda: None
         self.inputs: deque[tuple[int, Callable[[bytes], None], bytes]] = deque()
         self.input_log: list[tuple[int, bytes]] = []
         self._poll: int | None = None
         self._ending: str | None = None
         self._refused: int | None = None  # where a port was used without the right
+        self._doomed = ""  # why it fails before its next jump
         self.restart_wanted = False
         self._delivery = Delivery(window)
 
@@ -180,10 +182,11 @@ class Partition:
         self,
         registered: Callable[[int], Gate | None],
         syscall: Callable[[], tuple[int, int] | None],
+        frames: Callable[[], Frames | None] = lambda: None,
     ) -> None:
         """Take handlers from the nanokernel's registry, not from an IDT and MSRs."""
-        self._delivery = Delivery(self.window, registered)
-        self.registered, self.syscall = registered, syscall
+        self._delivery = Delivery(self.window, registered, frames)
+        self.registered, self.syscall, self.frames = registered, syscall, frames
 
     def gate(self, vector: int) -> Gate | None:
         """The handler in force for ``vector``, registered or in the IDT."""
@@ -195,6 +198,12 @@ class Partition:
         self.inputs.append((time, receive, data))
         self.input_log.append((time, data))
 
+    def returns(self, frames: Frames) -> None:
+        """It is about to return through the frame at its stack pointer."""
+        self._doomed = frames.returns(self.engine.stack_pointer())
+        if self._doomed:
+            self.ticker.deadline = 0
+
     def fail(self, why: str) -> None:
         """The partition is dead; the machine goes on."""
         self.condition, self.failure = Condition.FAILED, why
@@ -204,7 +213,7 @@ class Partition:
 
     def deadline(self) -> int | None:
         """The next moment at which something is due, in ticks."""
-        if self._ending is not None or self._refused is not None:
+        if self._ending is not None or self._refused is not None or self._doomed:
             return 0
         times = [
             t for t in (device.deadline() for device in self.timed) if t is not None
@@ -227,7 +236,9 @@ class Partition:
             event = self.engine.run()
             if event in _STOPS:
                 return _STOPS[event]
-            if self._refused is not None:
+            if self._doomed:
+                self.fail(self._doomed)
+            elif self._refused is not None:
                 self._fault_of_port()
             elif event is Event.DEADLINE:
                 self._service()
@@ -281,12 +292,18 @@ class Partition:
         rip, cpl = cpu.rip, cpu.cpl
         result = self._delivery.deliver(cpu, vector, error_code, instruction)
         if isinstance(result, TripleFault):
-            tried = ", ".join(f"{v:#x}" for v in result.vectors)
-            self.fail(f"triple fault at {cpu.rip:#x}: vectors {tried}: {result.why}")
+            self._triple_fault(result)
             return
         entered, code, gate = result
-        self.log.delivery(Delivered(now, entered, rip, cpl, gate.handler, code))
+        frames = self.frames()
+        number = frames.sequence if frames is not None else 0
+        self.log.delivery(Delivered(now, entered, rip, cpl, gate.handler, code, number))
         self._entered()
+
+    def _triple_fault(self, fault: TripleFault) -> None:
+        tried = ", ".join(f"{v:#x}" for v in fault.vectors)
+        rip = self.engine.state.rip
+        self.fail(f"triple fault at {rip:#x}: vectors {tried}: {fault.why}")
 
     def _entered(self) -> None:
         """A handler is about to run: the clock moves, a step ends before it."""
@@ -332,7 +349,10 @@ class Partition:
             self._deliver(UD)
             return
         entry, mask = self.syscall() or (cpu.lstar, cpu.fmask)
-        system_call(cpu, entry, mask)
+        fault = self._delivery.system_call(cpu, entry, mask)
+        if fault is not None:
+            self._triple_fault(fault)
+            return
         self._entered()
 
     def _on_halt(self) -> None:

@@ -186,4 +186,5 @@ HYPERCALLS = {
     9: ('SHUT_DOWN', ()),
     10: ('RESTART', ()),
     11: ('REPORT_PANIC', ('address', 'length')),
+    12: ('USE_FRAMES', ('frame revision', 'stack size')),
 }

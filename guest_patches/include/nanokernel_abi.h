@@ -40,7 +40,7 @@
 /*
  * (entry, flags mask): Register the SYSCALL entry. It is entered as by SYSCALL:
  * rcx and r11 hold the old rip and rflags, the mask's flags are cleared, rsp is
- * the user's.
+ * the user's or, after USE_FRAMES, that of a frame on the stack of the TSS.
  */
 #define NK_HC_SET_SYSCALL 2
 
@@ -81,11 +81,71 @@
  */
 #define NK_HC_REPORT_PANIC 11
 
+/*
+ * (frame revision, stack size): Build extended frames from now on, and be told
+ * of each return at PORT_RETURN. Stacks are aligned to their size, a power of
+ * two. EINVAL.
+ */
+#define NK_HC_USE_FRAMES 12
+
 /* an address is not mapped */
 #define NK_ERROR_EFAULT (-14)
 /* an argument is out of range */
 #define NK_ERROR_EINVAL (-22)
 /* no such function */
 #define NK_ERROR_ENOSYS (-38)
+
+/* outb %al to this port at the end of a return: rsp is at a frame */
+#define NK_PORT_RETURN 0xe1
+#define NK_FRAME_REVISION 1
+/* offset of ip in pt_regs, and sizes from there to ss and to the end */
+#define NK_PT_REGS_IP 128
+#define NK_FRAME_HARDWARE_SIZE 40
+#define NK_FRAME_SIZE 88
+#define NK_FRAME_WORDS 6
+/* offsets of the nanokernel's words from ip */
+#define NK_FRAME_IDENTITY 40
+#define NK_FRAME_BUILT_AT 48
+#define NK_FRAME_SEQUENCE 56
+#define NK_FRAME_TIME 64
+#define NK_FRAME_HARDWARE 72
+#define NK_FRAME_CHECK 80
+
+#ifndef __ASSEMBLY__
+/* What the nanokernel writes above ss */
+struct nk_frame_words {
+	/* bits 0-31: magic, 32-47: revision, 48-63: vector */
+	unsigned long identity;
+	/* virtual address of ip when the frame was built */
+	unsigned long built_at;
+	/* number of the frame, from 1 on, in the order of building */
+	unsigned long sequence;
+	/* virtual nanoseconds since the machine was switched on */
+	unsigned long time;
+	/* mix of ip, cs, flags, sp, ss as they were built */
+	unsigned long hardware;
+	/* mix of the words before it */
+	unsigned long check;
+};
+
+_Static_assert(__builtin_offsetof(struct nk_frame_words, identity) ==
+	       NK_FRAME_IDENTITY - NK_FRAME_HARDWARE_SIZE,
+	       "identity is where the nanokernel writes it");
+_Static_assert(__builtin_offsetof(struct nk_frame_words, built_at) ==
+	       NK_FRAME_BUILT_AT - NK_FRAME_HARDWARE_SIZE,
+	       "built_at is where the nanokernel writes it");
+_Static_assert(__builtin_offsetof(struct nk_frame_words, sequence) ==
+	       NK_FRAME_SEQUENCE - NK_FRAME_HARDWARE_SIZE,
+	       "sequence is where the nanokernel writes it");
+_Static_assert(__builtin_offsetof(struct nk_frame_words, time) ==
+	       NK_FRAME_TIME - NK_FRAME_HARDWARE_SIZE,
+	       "time is where the nanokernel writes it");
+_Static_assert(__builtin_offsetof(struct nk_frame_words, hardware) ==
+	       NK_FRAME_HARDWARE - NK_FRAME_HARDWARE_SIZE,
+	       "hardware is where the nanokernel writes it");
+_Static_assert(__builtin_offsetof(struct nk_frame_words, check) ==
+	       NK_FRAME_CHECK - NK_FRAME_HARDWARE_SIZE,
+	       "check is where the nanokernel writes it");
+#endif
 
 #endif

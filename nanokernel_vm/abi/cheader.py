@@ -4,7 +4,7 @@
 import textwrap
 from collections.abc import Iterator
 
-from nanokernel_vm.abi import layout
+from nanokernel_vm.abi import frame, layout
 
 WIDTH = 80
 
@@ -18,7 +18,10 @@ BANNER = """\
 
 def header() -> str:
     """Return the text of ``nanokernel_abi.h``, fit for C and assembly."""
-    sections = (_detection(), _irqs(), _gate_word(), _hypercalls(), _errors())
+    sections = (
+        *(_detection(), _irqs(), _gate_word(), _hypercalls(), _errors()),
+        *(_frame(), _frame_struct()),
+    )
     body = "\n\n".join("\n".join(section) for section in sections)
     return f"{BANNER}\n{body}\n\n#endif\n"
 
@@ -60,6 +63,35 @@ def _errors() -> Iterator[str]:
     for error in layout.Error:
         yield _comment(error.text)
         yield _define(f"ERROR_{error.name}", error)
+
+
+def _frame() -> Iterator[str]:
+    yield _comment("outb %al to this port at the end of a return: rsp is at a frame")
+    yield _define("PORT_RETURN", layout.PORT_RETURN, hexadecimal=True)
+    yield _define("FRAME_REVISION", frame.FRAME_REVISION)
+    yield _comment("offset of ip in pt_regs, and sizes from there to ss and to the end")
+    yield _define("PT_REGS_IP", frame.PT_REGS_IP)
+    yield _define("FRAME_HARDWARE_SIZE", frame.HARDWARE_SIZE)
+    yield _define("FRAME_SIZE", frame.FRAME_SIZE)
+    yield _define("FRAME_WORDS", len(frame.Words._fields))
+    yield _comment("offsets of the nanokernel's words from ip")
+    for name, offset in frame.WORD_OFFSETS._asdict().items():
+        yield _define(f"FRAME_{name.upper()}", offset)
+
+
+def _frame_struct() -> Iterator[str]:
+    yield "#ifndef __ASSEMBLY__"
+    yield _comment("What the nanokernel writes above ss")
+    yield "struct nk_frame_words {"
+    for name, text in frame.WORD_TEXTS.items():
+        yield textwrap.indent(_comment(text), "\t")
+        yield f"\tunsigned long {name};"
+    yield "};\n"
+    for name in frame.WORD_TEXTS:
+        yield f"_Static_assert(__builtin_offsetof(struct nk_frame_words, {name}) =="
+        yield f"\t       NK_FRAME_{name.upper()} - NK_FRAME_HARDWARE_SIZE,"
+        yield f'\t       "{name} is where the nanokernel writes it");'
+    yield "#endif"
 
 
 def _define(name: str, value: int, *, hexadecimal: bool = False) -> str:

@@ -13,7 +13,7 @@ from typing import NamedTuple, Self
 REVISION = 1  # counts incompatible changes; a guest refuses any other
 
 PORT_HYPERCALL = 0xE0
-PORT_RETURN = 0xE1  # kept for the return from extended interrupt frames
+PORT_RETURN = 0xE1  # out by IRET's last step back; rsp: an extended frame
 PORT_COM2 = 0x2F8  # the guest's only device with ports of its own
 
 CPUID_SIGNATURE_LEAF = 0x4000_0000  # eax: highest leaf, then the signature
@@ -79,7 +79,8 @@ class Hypercall(IntEnum):
     SET_SYSCALL = (
         *(2, ("entry", "flags mask")),
         "Register the SYSCALL entry. It is entered as by SYSCALL: rcx and r11 hold the "
-        "old rip and rflags, the mask's flags are cleared, rsp is the user's.",
+        "old rip and rflags, the mask's flags are cleared, rsp is the user's or, after "
+        "USE_FRAMES, that of a frame on the stack of the TSS.",
     )
     MASK_IRQ = 3, ("line",), "Hold a line's interrupts back. EINVAL."
     UNMASK_IRQ = 4, ("line",), "Deliver a line's interrupts; all start masked. EINVAL."
@@ -100,6 +101,11 @@ class Hypercall(IntEnum):
         *(11, ("address", "length")),
         "Record the text at a virtual address, of at most 4096 bytes, as the reason "
         "why this partition fails. The partition goes on. EINVAL, EFAULT.",
+    )
+    USE_FRAMES = (
+        *(12, ("frame revision", "stack size")),
+        "Build extended frames from now on, and be told of each return at PORT_RETURN. "
+        "Stacks are aligned to their size, a power of two. EINVAL.",
     )
 
 

@@ -8,12 +8,16 @@ does with a broken IDT or stack is done: #DF, then a triple fault, which is a va
 The frame, growing down from a stack aligned to 16 (SDM figure 6-9)::
 
     ss | rsp | rflags | cs | rip | error code (some vectors)   <- rsp
+
+An extension puts words of its own above ss.  Then SYSCALL builds a frame, too, and
+interrupt stacks are for the kernel's own exceptions and #DF only: out of user mode,
+every frame is built where that of the thread belongs.
 """
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from nanokernel_vm.cpu import state as s
 from nanokernel_vm.cpu.paging import WRITABLE, AddressSpace
@@ -76,6 +80,21 @@ class TripleFault:
     why: str
 
 
+class Extension(Protocol):
+    """Words that a frame has above what IRET takes."""
+
+    size: int  # bytes
+
+    def words(self, vector: int, at: int, hardware: Sequence[int]) -> Sequence[int]:
+        """The words for a frame of rip, cs, rflags, rsp, ss with rip at ``at``."""
+
+    def built(self) -> None:
+        """The frame of the words last asked for has been written."""
+
+
+SYSCALL = 0x100  # stands for SYSCALL among vectors
+
+
 class _Undeliverable(Exception):
     """A fault during delivery: vector, error code, and the reason in words."""
 
@@ -107,13 +126,18 @@ class Delivery:
         window: Memory of the partition.
         registered: Look-up of handlers that the partition registered with the
             nanokernel; None: its IDT in memory is used.
+        extension: What its frames have in addition now, if anything.
     """
 
     def __init__(
-        self, window: Window, registered: Callable[[int], Gate | None] | None = None
+        self,
+        window: Window,
+        registered: Callable[[int], Gate | None] | None = None,
+        extension: Callable[[], Extension | None] = lambda: None,
     ) -> None:
         self._window = window
         self._registered = registered
+        self._extension = extension
 
     def deliver(
         self, cpu: State, vector: int, error_code: int = 0, instruction: int = -1
@@ -139,6 +163,27 @@ class Delivery:
                 vector, error_code = _next(vector, fault)
                 tried.append(vector)
 
+    def system_call(self, cpu: State, entry: int, mask: int) -> TripleFault | None:
+        """Do what SYSCALL does after it has been decoded, rip being behind it.
+
+        Args:
+            cpu: Changed in place.
+            entry: Virtual address to enter (IA32_LSTAR, or the registered handler).
+            mask: RFLAGS bits to clear (IA32_FMASK).
+        """
+        if self._extension() is None:
+            system_call(cpu, entry, mask)
+            return None
+        try:
+            top = self._tss_word(cpu, _TSS_RSP0, external=0)
+            rsp = self._build(cpu, SYSCALL, top, [], external=0)
+        except _Undeliverable as fault:
+            result = self.deliver(cpu, fault.vector, fault.error_code)
+            return result if isinstance(result, TripleFault) else None
+        system_call(cpu, entry, mask)
+        cpu.regs[s.RSP] = rsp
+        return None
+
     def gate(self, cpu: State, vector: int) -> Gate | None:
         """The gate of ``vector`` as it stands now; None if there is none."""
         if self._registered is not None:
@@ -153,16 +198,9 @@ class Delivery:
         gate = self._usable_gate(cpu, vector, software)
         code = self._code_segment(cpu, gate.selector, external)
         cpl = cpu.cpl if code & _CONFORMING else code >> 45 & 3
-        frame = [
-            cpu.rip,
-            cpu.segs[s.CS].selector,
-            cpu.rflags,
-            cpu.regs[s.RSP],
-            cpu.segs[s.SS].selector,
-        ]
-        if vector in WITH_ERROR_CODE and not software:
-            frame.insert(0, error_code)
-        rsp = self._push(cpu, self._stack(cpu, gate, cpl, external), frame, external)
+        below = [error_code] if vector in WITH_ERROR_CODE and not software else []
+        top = self._stack(cpu, vector, gate, cpl, external)
+        rsp = self._build(cpu, vector, top, below, external)
         enter_code_segment(cpu, gate.selector & ~3 | cpl, code >> 32, cpl)
         cpu.regs[s.RSP] = rsp
         cpu.rip = gate.handler
@@ -181,8 +219,11 @@ class Delivery:
             raise _Undeliverable(NP, code, f"gate {vector:#x} is not present")
         return gate
 
-    def _stack(self, cpu: State, gate: Gate, cpl: int, external: int) -> int:
-        if gate.ist:
+    def _stack(
+        self, cpu: State, vector: int, gate: Gate, cpl: int, external: int
+    ) -> int:
+        on_thread = self._extension() is not None and cpu.cpl and vector != DF
+        if gate.ist and not on_thread:
             return self._tss_word(cpu, _TSS_IST1 + 8 * (gate.ist - 1), external)
         if cpl < cpu.cpl:
             return self._tss_word(cpu, _TSS_RSP0, external)
@@ -204,6 +245,26 @@ class Delivery:
                 GP, selector & ~7 | external, f"code segment {selector:#x} unusable"
             )
         return code
+
+    def _build(
+        self, cpu: State, vector: int, top: int, below: list[int], external: int
+    ) -> int:
+        """Push a frame and what is ``below`` it; where the stack pointer is then."""
+        hardware = (
+            cpu.rip,
+            cpu.segs[s.CS].selector,
+            cpu.rflags if vector != SYSCALL else cpu.rflags & ~s.RF,
+            cpu.regs[s.RSP],
+            cpu.segs[s.SS].selector,
+        )
+        extension = self._extension()
+        if extension is None:
+            return self._push(cpu, top, [*below, *hardware], external)
+        at = (top & ~0xF) - extension.size - 8 * len(hardware) & _WORD
+        words = extension.words(vector, at, hardware)
+        rsp = self._push(cpu, top, [*below, *hardware, *words], external)
+        extension.built()
+        return rsp
 
     def _push(self, cpu: State, top: int, frame: list[int], external: int) -> int:
         """Push ``frame``, its last word first; where the stack pointer is then."""

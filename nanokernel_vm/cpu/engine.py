@@ -177,6 +177,10 @@ class Engine:
         uclib.uc_reg_write(self.handle, number, ctypes.create_string_buffer(value, 16))
         uclib.uc_context_save(self.handle, self._saved)
 
+    def stack_pointer(self) -> int:
+        """RSP as it is inside a port access."""
+        return int(self._uc.reg_read(x.UC_X86_REG_RSP))
+
     def task_segment(self) -> tuple[int, int]:
         """Base and limit of the task state segment in use now."""
         _, base, limit, _ = self._uc.reg_read(x.UC_X86_REG_TR)

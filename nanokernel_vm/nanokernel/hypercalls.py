@@ -7,6 +7,7 @@ Numbers, arguments and errors are declared in ``nanokernel_vm.abi.layout``.
 from collections.abc import Callable
 from typing import Protocol
 
+from nanokernel_vm.abi.frame import FRAME_REVISION
 from nanokernel_vm.abi.layout import (
     GATE_DPL,
     GATE_IST,
@@ -18,10 +19,12 @@ from nanokernel_vm.abi.layout import (
 )
 from nanokernel_vm.clock import nanoseconds, ticks
 from nanokernel_vm.cpu.delivery import Gate
+from nanokernel_vm.nanokernel.frames import Frames
 from nanokernel_vm.nanokernel.lines import InterruptLines
 
 KERNEL_CS = 0x10  # the guest's __KERNEL_CS (arch/x86/include/asm/segment.h)
 _PANIC_LENGTH = 4096
+_PAGE = 4096
 
 
 class Caller(Protocol):
@@ -56,6 +59,7 @@ class Guest:
         self.lines = InterruptLines()
         self.timer: int | None = None
         self.panic = ""
+        self.frames: Frames | None = None  # plain ones
         self._table: dict[int, Callable[[int, int, int], int]] = {
             Hypercall.SET_GATE: self._set_gate,
             Hypercall.SET_SYSCALL: self._set_syscall,
@@ -68,6 +72,7 @@ class Guest:
             Hypercall.SHUT_DOWN: lambda *_: self._end(restart=False),
             Hypercall.RESTART: lambda *_: self._end(restart=True),
             Hypercall.REPORT_PANIC: self._report_panic,
+            Hypercall.USE_FRAMES: self._use_frames,
         }
 
     def call(self, function: int, a: int, b: int, c: int) -> int:
@@ -128,4 +133,11 @@ class Guest:
         if text is None:
             return Error.EFAULT
         self.panic = text.decode(errors="replace").rstrip()
+        return 0
+
+    def _use_frames(self, revision: int, stack_size: int, _: int) -> int:
+        power_of_two = stack_size & stack_size - 1 == 0
+        if revision != FRAME_REVISION or stack_size < _PAGE or not power_of_two:
+            return Error.EINVAL
+        self.frames = Frames(self._caller, stack_size)
         return 0

@@ -18,6 +18,7 @@ class Delivered(NamedTuple):
         cpl: Privilege level there.
         handler: Virtual address that was entered.
         error_code: 0 where the vector has none.
+        sequence: Number of the extended frame that was built; 0: a plain one.
     """
 
     time: int
@@ -26,6 +27,7 @@ class Delivered(NamedTuple):
     cpl: int
     handler: int
     error_code: int
+    sequence: int = 0
 
 
 @dataclass(frozen=True, slots=True)

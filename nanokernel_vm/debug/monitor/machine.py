@@ -115,10 +115,11 @@ def _irqlog_text(answer: dict[str, Any]) -> Iterator[str]:
         f"{answer['partition']}: {answer['delivered']} delivered, the last {len(rows)}:"
     )
     for row in rows:
+        frame = f"  frame #{row['sequence']}" if row["sequence"] else ""
         yield (
             f"{at(row['time'])} s  vector {row['vector']:#04x}  "
             f"error {row['error_code']:#x}  from {row['rip']:#018x} "
-            f"cpl {row['cpl']}  to {row['handler']:#018x}"
+            f"cpl {row['cpl']}  to {row['handler']:#018x}{frame}"
         )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nanokernel_vm.abi import layout
+from nanokernel_vm.abi import frame, layout
 from nanokernel_vm.abi.__main__ import GENERATED
 from nanokernel_vm.abi.cheader import WIDTH, header
 
@@ -17,6 +17,16 @@ EXPECTED = {
     "NK_CPUID_ABI_LEAF": layout.CPUID_ABI_LEAF,
     "NK_PORT_HYPERCALL": layout.PORT_HYPERCALL,
     "NK_PORT_COM2": layout.PORT_COM2,
+    "NK_PORT_RETURN": layout.PORT_RETURN,
+    "NK_FRAME_REVISION": frame.FRAME_REVISION,
+    "NK_FRAME_HARDWARE_SIZE": frame.HARDWARE_SIZE,
+    "NK_FRAME_SIZE": frame.FRAME_SIZE,
+    "NK_FRAME_WORDS": len(frame.Words._fields),
+    "NK_PT_REGS_IP": frame.PT_REGS_IP,
+    **{
+        f"NK_FRAME_{name.upper()}": offset
+        for name, offset in frame.WORD_OFFSETS._asdict().items()
+    },
     "NK_IRQ_LINES": layout.IRQ_LINES,
     "NK_IRQ_VECTOR_BASE": layout.IRQ_VECTOR_BASE,
     **{f"NK_HC_{call.name}": int(call) for call in layout.Hypercall},
@@ -72,7 +82,20 @@ def test_c_has_the_signature(include: Path) -> None:
 
 def test_the_assembler_takes_it(include: Path) -> None:
     code = '#include "nanokernel_abi.h"\noutb %al, $NK_PORT_HYPERCALL\n'
-    gcc(include, "assembler-with-cpp", code, "-c", "-o", str(include / "out.o"))
+    options = ("-D__ASSEMBLY__", "-c", "-o", str(include / "out.o"))
+    gcc(include, "assembler-with-cpp", code, *options)
+
+
+def test_a_word_elsewhere_does_not_compile(include: Path) -> None:
+    path = include / "nanokernel_abi.h"
+    text = path.read_text()
+    swapped = text.replace(
+        "\tunsigned long built_at;", "\tunsigned long one, built_at;"
+    )
+    assert swapped != text
+    path.write_text(swapped)
+    with pytest.raises(AssertionError, match="built_at is where the nanokernel"):
+        gcc(include, "c", '#include "nanokernel_abi.h"\n', "-fsyntax-only")
 
 
 def test_a_packed_gate_word_comes_apart_again(include: Path) -> None:

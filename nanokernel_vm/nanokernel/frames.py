@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Extended interrupt frames: built on delivery, judged on return.
+
+What a frame is, it says itself (``nanokernel_vm.abi.frame.classify``).  What is kept
+here beside counters and a log is which frames are out, so that a second return of one
+is seen, and what their targets were, so that the log can say what was rewritten.
+
+The guest tells of each return by an OUT and returns by an IRET of its own: the CPU
+changes privilege, faults where Linux expects it, and steps like any code.  So nothing
+has to stop the processor, and a return costs a look at 88 bytes.
+
+Frames live on stacks, which are aligned to their size and grow down.  A new frame, or
+the return of one that Linux has put there, makes everything at or below it on that
+stack dead: tasks that exited, faults that unwound.
+"""
+
+import struct
+from collections import Counter, deque
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from nanokernel_vm.abi.frame import (
+    FRAME_SIZE,
+    WORDS_SIZE,
+    Class,
+    Hardware,
+    Words,
+    classify,
+    defects,
+    new_words,
+)
+from nanokernel_vm.clock import nanoseconds
+
+LOG_LENGTH = 1024
+REMEMBERED = 512  # returned frames whose target is kept for copies that come later
+_IRETQ = b"\x48\xcf"
+_FRAME = struct.Struct(f"<{FRAME_SIZE // 8}Q")
+_HARDWARE = len(Hardware._fields)
+
+
+class Owner(Protocol):
+    """The partition whose frames they are."""
+
+    def now(self) -> int:
+        """Its clock, in ticks."""
+
+    def read_virtual(self, va: int, length: int) -> bytes | None:
+        """Its memory; None where unmapped."""
+
+
+class Built(NamedTuple):
+    """A frame as it was built: where ip lies (virtual), and its eleven words."""
+
+    address: int
+    frame: tuple[int, ...]
+
+    @property
+    def sequence(self) -> int:
+        """Its number."""
+        return Words(*self.frame[_HARDWARE:]).sequence
+
+
+class Returned(NamedTuple):
+    """A return that was not simply the end of what the frame was built for.
+
+    Attributes:
+        time: Virtual time in ticks.
+        kind: What the frame was.
+        address: Where it lay; virtual.
+        hardware: The target that IRET takes.
+        words: The nanokernel's words there.
+        changed: Names of the target's words that are not as built, if that is known.
+    """
+
+    time: int
+    kind: Class
+    address: int
+    hardware: Hardware
+    words: Words
+    changed: tuple[str, ...]
+
+
+class Frames:
+    """The frames of one guest.
+
+    Args:
+        owner: Its partition.
+        stack_size: Of its stacks, in bytes, a power of two.
+
+    Attributes:
+        sequence: Number of the last frame built.
+        counts: Returns by class.
+        causes: Returns but ``SAME`` by class, vector and what was changed.
+        switched: Returns of another frame than the last one that was out: the guest
+            had switched stacks.
+        abandoned: Frames that a newer one overlaid: their tasks exited.
+        unwound: Frames that were still out below one that returned.
+        refused: Returns that the CPU's IRET took back by a fault.
+        log: The last returns but ``SAME``.
+    """
+
+    size = WORDS_SIZE
+
+    def __init__(self, owner: Owner, stack_size: int) -> None:
+        self._owner, self.stack_size = owner, stack_size
+        self.sequence = 0
+        self.counts = dict.fromkeys(Class, 0)
+        self.causes: Counter[tuple[Class, int, tuple[str, ...]]] = Counter()
+        self.switched = self.abandoned = self.unwound = self.refused = 0
+        self.log: deque[Returned] = deque(maxlen=LOG_LENGTH)
+        self._out: dict[int, Built] = {}  # by sequence, in order of building
+        self._stacks: dict[int, list[Built]] = {}  # of those out, from the top down
+        self._back: dict[int, Built] = {}  # the last that returned, by sequence
+        self._copied: dict[int, int] = {}  # stack to the sequence last returned there
+        self._returning: tuple[int, Class, int] | None = None
+        self._next: Built | None = None
+
+    @property
+    def out(self) -> int:
+        """How many have been built and are not known to be gone."""
+        return len(self._out)
+
+    # -- building --------------------------------------------------------------
+
+    def words(self, vector: int, at: int, hardware: Sequence[int]) -> Sequence[int]:
+        """Return the words of the next frame, whose ip will be at ``at``."""
+        time = nanoseconds(self._owner.now())
+        words = new_words(vector, at, self.sequence + 1, time, hardware)
+        self._next = Built(at, (*hardware, *words))
+        return words
+
+    def built(self) -> None:
+        """The frame of the words last asked for has been written."""
+        new = self._next
+        if new is None:
+            raise AssertionError("no frame was begun")
+        self._next = None
+        self.sequence += 1
+        if self._returning is not None:
+            self._take_back(new)
+        stack = self._lay(new.address)
+        stack.append(new)
+        self._out[self.sequence] = new
+
+    def _lay(self, address: int) -> list[Built]:
+        """Give up what is at or below a frame; the stack above."""
+        stack = self._stacks.setdefault(address & -self.stack_size, [])
+        while stack and stack[-1].address <= address:
+            del self._out[stack.pop().sequence]
+            self.abandoned += 1
+        return stack
+
+    def _take_back(self, new: Built) -> None:
+        """The last return has not happened if it is its IRET that faults now."""
+        address, kind, sequence = self._returning or (0, Class.SAME, 0)
+        self._returning = None
+        target = Hardware(*new.frame[:_HARDWARE])
+        if target.sp != address or target.cs & 3:
+            return
+        if self._owner.read_virtual(target.ip, len(_IRETQ)) != _IRETQ:
+            return
+        self.refused += 1
+        if kind is Class.COPY:
+            del self._copied[address & -self.stack_size]
+        elif sequence in self._back:
+            frame = self._out[sequence] = self._back.pop(sequence)
+            self._lay(frame.address).append(frame)
+
+    # -- returning -------------------------------------------------------------
+
+    def returns(self, address: int) -> str:
+        """Judge the frame that IRET is about to take; why it must not, or nothing.
+
+        Args:
+            address: Virtual address of ip.
+        """
+        raw = self._owner.read_virtual(address, FRAME_SIZE)
+        if raw is None:
+            self.counts[Class.CORRUPT] += 1
+            return f"return through an interrupt frame at {address:#x}: not mapped"
+        frame = _FRAME.unpack(raw)
+        stack = self._stacks.get(address & -self.stack_size)
+        if stack and stack[-1].frame == frame and stack[-1].address == address:
+            kind = Class.SAME
+            sequence = self._leave(stack)
+        else:
+            hardware, words = Hardware(*frame[:_HARDWARE]), Words(*frame[_HARDWARE:])
+            sequence = words.sequence
+            kind = self._judge(address, hardware, words)
+        self.counts[kind] += 1
+        self._returning = address, kind, sequence
+        return _complaint(address, words) if kind is Class.CORRUPT else ""
+
+    def _leave(self, stack: list[Built]) -> int:
+        """The lowest frame of a stack returns; its number."""
+        frame = stack.pop()
+        sequence = frame.frame[_HARDWARE + 2]
+        if next(reversed(self._out)) != sequence:
+            self.switched += 1
+        del self._out[sequence]
+        self._back[sequence] = frame
+        if len(self._back) > REMEMBERED:
+            del self._back[next(iter(self._back))]
+        return sequence
+
+    def _judge(self, address: int, hardware: Hardware, words: Words) -> Class:
+        kind = classify(address, hardware, words, self.stack_size)
+        original = self._out.get(words.sequence) or self._back.get(words.sequence)
+        if kind in (Class.COPY, Class.UNBORN):
+            kind = self._leave_foreign(address, kind, words.sequence)
+        elif kind is not Class.CORRUPT:
+            kind = self._leave_own(kind, words.sequence)
+        if kind is not Class.SAME:
+            self._note(kind, address, hardware, words, original)
+        return kind
+
+    def _leave_foreign(self, address: int, kind: Class, sequence: int) -> Class:
+        """A frame returns from where Linux has put it."""
+        self._lay(address)
+        if kind is Class.COPY:
+            stack = address & -self.stack_size
+            if self._copied.get(stack) == sequence:
+                return Class.REPLAYED
+            self._copied[stack] = sequence
+            self.switched += 1
+        return kind
+
+    def _leave_own(self, kind: Class, sequence: int) -> Class:
+        """A frame returns that was built on this stack."""
+        frame = self._out.get(sequence)
+        if frame is None:
+            return Class.REPLAYED
+        stack = self._stacks[frame.address & -self.stack_size]
+        while stack[-1].address < frame.address:
+            del self._out[stack.pop().sequence]
+            self.unwound += 1
+        self._leave(stack)
+        return kind
+
+    def _note(
+        self,
+        kind: Class,
+        address: int,
+        hardware: Hardware,
+        words: Words,
+        original: Built | None,
+    ) -> None:
+        before = original.frame if original is not None else hardware
+        changed = tuple(
+            name
+            for name, was, now in zip(Hardware._fields, before, hardware, strict=False)
+            if was != now
+        )
+        now = self._owner.now()
+        self.log.append(Returned(now, kind, address, hardware, words, changed))
+        self.causes[kind, words.vector, changed] += 1
+
+
+def _complaint(address: int, words: Words) -> str:
+    return (
+        f"return through a corrupt interrupt frame at {address:#x}: "
+        f"{'; '.join(defects(words))} (claims number {words.sequence}, built at "
+        f"{words.built_at:#x} for vector {words.vector:#x}; see monitor frames)"
+    )
