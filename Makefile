@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # make run    boot the pair and serve gdb on localhost:1234
 # make test   all tests          make lint   types and style
+# make soak   the tests that sample, with 2,000 stops of each kernel in each gdb
 # make bench  speed beside QEMU, gdbserver and udbserver
 # Each first does what "make setup" does, which is nothing the second time.
 
@@ -13,13 +14,16 @@ PACKAGES := bc binutils bison bpftool cpio flex gcc gdb kmod libc6-dev libelf-de
 	lz4 make patch python3-dev python3-venv xz-utils zstd
 BENCH_PACKAGES := gdbserver qemu-system-x86
 
-.PHONY: setup packages bench-packages run test lint bench clean
+.PHONY: setup packages bench-packages run test soak lint bench clean
 
 run: setup
 	$(BIN)/nk run examples/two-linuxes.toml
 
 test: setup
 	$(BIN)/python -m pytest
+
+soak: setup
+	NK_STOPS=2000 $(BIN)/python -m pytest -s tests/live/test_backtraces.py
 
 lint: setup
 	$(BIN)/ruff check

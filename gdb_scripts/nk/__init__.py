@@ -7,7 +7,7 @@ itself is not read here: the server's ``monitor`` commands tell.
 
 from importlib import import_module
 
-_SHELLS = ("autoload", "commands", "printers")
+_SHELLS = ("autoload", "kernel", "unwind", "commands", "printers")
 _registered: list[str] = []
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.live.busy import BusyMachine
 from tests.live.mi import GDBS, Gdb, available
 from tests.live.process import NkRun, build
 
@@ -16,6 +17,13 @@ def machine() -> Iterator[NkRun]:
     with NkRun() as run:
         run.wait_for_shells()
         yield run
+
+
+@pytest.fixture(scope="session")
+def busy() -> BusyMachine:
+    """Both kernels at work in this process.  They stay alive."""
+    build()
+    return BusyMachine()
 
 
 @pytest.fixture(scope="module", params=GDBS)
