@@ -16,7 +16,7 @@ stack dead: tasks that exited, faults that unwound.
 
 import struct
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from nanokernel_vm.abi.frame import (
@@ -116,9 +116,9 @@ class Frames:
         self._next: Built | None = None
 
     @property
-    def out(self) -> int:
-        """How many have been built and are not known to be gone."""
-        return len(self._out)
+    def out(self) -> Mapping[int, Built]:
+        """Those built and not known to be gone, by sequence, the oldest first."""
+        return self._out
 
     # -- building --------------------------------------------------------------
 

@@ -36,7 +36,7 @@ def answer(name: str, frames: Frames | None, count: int) -> dict[str, Any]:
     return {
         "partition": name,
         "built": frames.sequence,
-        "out": frames.out,
+        "out": len(frames.out),
         "returned": {kind.value: n for kind, n in frames.counts.items()},
         **{counter: getattr(frames, counter) for counter in _BESIDE},
         "last": [_row(returned) for returned in reversed(last)],

@@ -194,7 +194,7 @@ static void spoil(int number, siginfo_t *info, void *context)
 
 	(void)number, (void)info;
 	at->uc_mcontext.gregs[REG_CSGSFS] &= ~0xffffL;
-	at->uc_mcontext.gregs[REG_CSGSFS] |= 0x3b;	/* beyond what the GDT has for CS */
+	at->uc_mcontext.gregs[REG_CSGSFS] |= 0x3b;	/* no code segment */
 }
 
 /* Each child returns from a handler to a code segment that is none: IRET faults. */
@@ -206,6 +206,7 @@ static long do_badreturn(long n)
 		pid_t child = fork();
 
 		if (!child) {
+			signal(SIGSEGV, SIG_DFL);
 			on_fault(SIGUSR1, spoil);
 			kill(getpid(), SIGUSR1);
 			_exit(0);
@@ -215,7 +216,7 @@ static long do_badreturn(long n)
 	return done;
 }
 
-/* A traced child's registers are set: it leaves its loop by a changed rip. */
+/* A traced child's flags are set while it is stopped. */
 static long do_ptrace(long n)
 {
 	long done = 0;
