@@ -16,6 +16,8 @@ from nanokernel_vm.linux.awareness.stacks import TaskStack
 from nanokernel_vm.linux.awareness.system import System
 from nanokernel_vm.linux.awareness.tasks import Task
 
+# A read lock keeps who took it last, and that may be gone.
+_OWNERS = {"write": "owner", "read": "last reader"}
 _SECOND = 1_000_000_000
 
 
@@ -77,13 +79,14 @@ def _lock(lock: Lock) -> Iterator[str]:
     yield f"{lock.kind} {lock.address:#018x}{name}: {lock.state}"
     for owner in lock.owners:
         where = f", is in {owner.caller}" if owner.caller else ""
-        yield f"  owner  {_party(owner)}{where}"
+        yield f"  {_OWNERS[owner.mode]}  {_party(owner)}{where}"
     if not lock.owners:
         yield "  owner  not kept by this lock"
     verb = "spins" if lock.kind == "spinlock" else "waits"
     for waiter in lock.waiters:
+        mode = f" to {waiter.mode}" if lock.kind == "rwsem" else ""
         yield (
-            f"  {verb}  {_party(waiter)} to {waiter.mode} for {seconds(waiter.age)}, "
+            f"  {verb}  {_party(waiter)}{mode} for {seconds(waiter.age)}, "
             f"asked by {waiter.caller or 'user space'}"
         )
 

@@ -13,7 +13,11 @@ from typing import ParamSpec, TypeVar
 from drgn import Object, Program, Symbol, host_platform
 from drgn.helpers.linux.cpumask import for_each_online_cpu
 from drgn.helpers.linux.kallsyms import module_kallsyms
-from drgn.helpers.linux.module import address_to_module, for_each_module
+from drgn.helpers.linux.module import (
+    address_to_module,
+    for_each_module,
+    module_address_regions,
+)
 from drgn.helpers.linux.percpu import per_cpu
 
 from nanokernel_vm.errors import MachineError
@@ -104,6 +108,18 @@ class Awareness:
         """Take note of kernel modules that have come; call when it has run."""
         with suppress(Exception):  # a broken list must not hide the rest
             self.program.create_loaded_modules()
+            for module in islice(for_each_module(self.program), MODULES_MAX):
+                _cover(self.program, module)
+
+
+def _cover(program: Program, module: Object) -> None:
+    """Let a module stand for its initialization, too, which drgn leaves out.
+
+    Most modules that fail do so there, and are to be unwound there.
+    """
+    known = program.linux_kernel_loadable_module(module)
+    regions = (region for region in module_address_regions(module) if region[1])
+    known.address_ranges = [(start, start + size) for start, size in regions]
 
 
 def find_vmcoreinfo(window: Window) -> bytes | None:

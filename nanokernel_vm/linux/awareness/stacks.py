@@ -47,7 +47,8 @@ class Frame:
     def __str__(self) -> str:
         offset = f"+{self.offset:#x}" if self.offset is not None else ""
         module = f" [{self.module}]" if self.module else ""
-        return f"{self.pc:#018x} {self.name or '(user space)'}{offset}{module}"
+        unknown = "(user space)" if self.pc >> 47 == 0 else "??"
+        return f"{self.pc:#018x} {self.name or unknown}{offset}{module}"
 
 
 @dataclass(frozen=True, slots=True)
