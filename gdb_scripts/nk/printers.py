@@ -126,6 +126,15 @@ def _mutex(value: gdb.Value) -> object:
     return Text(f"{text}, others wait" if waits else text)
 
 
+def _rwsem(value: gdb.Value) -> object:
+    if not _has(value["owner"], "counter"):
+        return None
+    task = shapes.owner(int(value["owner"]["counter"]))
+    state = shapes.rwsem(int(value["count"]["counter"]))
+    last = f", last taken by {_task_text(task)}" if task else ""
+    return Text(f"{state}{last}")
+
+
 def _task_text(address: int) -> str:
     kind = gdb.lookup_type("struct task_struct").pointer()
     try:
@@ -204,6 +213,7 @@ _PRINTERS: dict[str, Callable[[gdb.Value], object]] = {
     "raw_spinlock": _spinlock_word,
     "qspinlock": _spinlock_word,
     "mutex": _mutex,
+    "rw_semaphore": _rwsem,
     "cpumask": _cpumask,
     "pt_regs": Registers,
 }

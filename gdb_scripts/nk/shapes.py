@@ -105,6 +105,15 @@ def spinlock(word: int) -> str:
     return ", ".join(parts)
 
 
+def rwsem(count: int) -> str:
+    """A rw_semaphore's count (kernel/locking/rwsem.c: RWSEM_WRITER_LOCKED ...)."""
+    waits = ", others wait" if count & 2 else ""
+    if count & 1:
+        return f"locked for writing{waits}"
+    readers = count >> 8 & (1 << 55) - 1
+    return (f"locked by {readers} readers" if readers else "unlocked") + waits
+
+
 def flags(word: int) -> str:
     """RFLAGS."""
     return " ".join(name for bit, name in _FLAGS if word >> bit & 1)

@@ -50,6 +50,8 @@ def bt(rows: Iterable[TaskStack]) -> Iterator[str]:
         yield f"task {row.pid} ({row.name}){running}"
         for number, frame in enumerate(row.frames):
             yield f"#{number:<2} {frame}"
+        if not row.frames:
+            yield "no stack"
 
 
 def modules(rows: Sequence[Module]) -> Iterator[str]:
@@ -66,12 +68,14 @@ def modules(rows: Sequence[Module]) -> Iterator[str]:
 
 def locks(answer: Locks) -> Iterator[str]:
     """The locks, then the deadlocks."""
-    if not answer.locks:
+    if not answer.locks and not answer.broken:
         yield "no task waits for a lock"
     for lock in answer.locks:
         yield from _lock(lock)
     for cycle in answer.cycles:
         yield f"DEADLOCK: {_cycle(cycle, answer.locks)}"
+    for text in answer.broken:
+        yield f"makes no sense: {text}"
 
 
 def _lock(lock: Lock) -> Iterator[str]:

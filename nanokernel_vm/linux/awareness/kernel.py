@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The kernel in a partition's memory, as a drgn program."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,6 +23,9 @@ from drgn.helpers.linux.percpu import per_cpu
 
 from nanokernel_vm.errors import MachineError
 from nanokernel_vm.memory import PAGE_SIZE, Window
+
+# What matters of what drgn finds amiss is raised.
+logging.getLogger("drgn").setLevel(logging.CRITICAL)
 
 _NOTE = Struct("<III12s")  # n_namesz, n_descsz, n_type, name: padded to words
 _NAME = b"VMCOREINFO\0"

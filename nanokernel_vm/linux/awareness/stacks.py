@@ -2,6 +2,7 @@
 """Stack traces: of the CPU, of a task, of all tasks."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from drgn import Object, Program, StackFrame, StackTrace
@@ -103,12 +104,16 @@ def _stack(task: Object, cpu: Cpu) -> TaskStack:
 
 
 def task_frames(task: Object, cpu: Cpu) -> list[Frame]:
-    """Return the frames of a ``struct task_struct *``; none if the stack is gone."""
-    if task_on_cpu(task):
-        return cpu_frames(task.prog_, cpu.registers) if cpu.registers else []
-    if not task.stack:  # a zombie
-        return []
-    return frames_of(task.prog_.stack_trace(task))
+    """Return the frames of a ``struct task_struct *``; none if there is no stack.
+
+    One that makes no sense ends where it does: it must not hide the others.
+    """
+    with suppress(Exception):
+        if task_on_cpu(task):
+            return cpu_frames(task.prog_, cpu.registers) if cpu.registers else []
+        if task.stack:  # a zombie has none
+            return frames_of(task.prog_.stack_trace(task))
+    return []
 
 
 def cpu_frames(program: Program, registers: Mapping[str, int]) -> list[Frame]:

@@ -14,6 +14,7 @@ from nk.shapes import (
     nodes,
     origin,
     owner,
+    rwsem,
     spinlock,
     state,
 )
@@ -80,6 +81,9 @@ def test_states_are_those_of_ps(word: int, left: int, letter: str) -> None:
 
 def test_words_of_locks() -> None:
     assert owner(0xFFFF_8880_0012_3003) == 0xFFFF_8880_0012_3000
+    assert rwsem(0) == "unlocked"
+    assert rwsem(3) == "locked for writing, others wait"
+    assert rwsem(0x302) == "locked by 3 readers, others wait"
     assert spinlock(0) == "unlocked"
     assert spinlock(1) == "locked"
     assert spinlock(0x101) == "locked, one waits"
