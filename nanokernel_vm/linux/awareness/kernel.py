@@ -11,7 +11,7 @@ from pathlib import Path
 from struct import Struct
 from typing import ParamSpec, TypeVar
 
-from drgn import Object, Program, Symbol, host_platform
+from drgn import Object, Program, Symbol, host_platform, sizeof
 from drgn.helpers.linux.cpumask import for_each_online_cpu
 from drgn.helpers.linux.kallsyms import module_kallsyms
 from drgn.helpers.linux.module import (
@@ -109,11 +109,29 @@ class Awareness:
         self.refresh()
 
     def refresh(self) -> None:
-        """Take note of kernel modules that have come; call when it has run."""
+        """Take note of what has come since it has run: call before asking anew.
+
+        Raises:
+            NoLinuxError: What everything else is counted by makes no sense.
+        """
+        _check_cpus(self.program)
         with suppress(Exception):  # a broken list must not hide the rest
             self.program.create_loaded_modules()
             for module in islice(for_each_module(self.program), MODULES_MAX):
                 _cover(self.program, module)
+
+
+@understood
+def _check_cpus(program: Program) -> None:
+    """Refuse a number of CPUs that masks have no bits for; drgn would count to it."""
+    if "nr_cpu_ids" not in program or "__cpu_possible_mask" not in program:
+        return  # a kernel for one CPU
+    cpus, room = (
+        program["nr_cpu_ids"].value_(),
+        8 * sizeof(program["__cpu_possible_mask"]),
+    )
+    if cpus > room:
+        raise NoLinuxError(f"{cpus} CPUs make no sense where there is room for {room}")
 
 
 def _cover(program: Program, module: Object) -> None:
