@@ -19,6 +19,7 @@ BELOW = {
     "cpu": {"clock", "memory"},
     "devices": {"abi", "clock", "memory"},
     "linux": {"cpu", "memory"},
+    "triage": {"linux", "memory"},
     "nanokernel": {"abi", "clock", "cpu", "memory"},
 }
 

@@ -45,6 +45,11 @@ RECIPES: dict[str, Recipe] = {
         (f"{_HERE}/host_symbols.py", "nanokernel_vm/linux/*.py"),
         ("debian-cloud",),
     ),
+    "host-headers": Recipe(
+        f"{__name__}.host_headers",
+        (f"{_HERE}/host_headers.py",),
+        ("debian-cloud",),
+    ),
     "initrd": Recipe(
         f"{__name__}.initrd",
         (f"{_HERE}/initrd.py", f"{_HERE}/cpio.py", f"{_HERE}/init.sh"),
@@ -71,12 +76,16 @@ ARTIFACTS: dict[str, tuple[str, str]] = {
     "debian-cloud-bzimage": ("host", "bzImage"),
     "debian-cloud-config": ("host", "config"),
     "debian-cloud-symbols": ("host-symbols", "vmlinux.debug"),
+    "debian-cloud-headers": ("host-headers", "build"),
     "initrd": ("initrd", "initrd.cpio"),
     "guest": ("guest", "vmlinux"),
     "guest-bzimage": ("guest", "bzImage"),
     "guest-symbols": ("guest-symbols", "vmlinux.debug"),
     "guest-config": ("guest", "config"),
 }
+
+# Built only when somebody asks for them: to run a machine needs none.
+ON_DEMAND = {"debian-cloud-headers"}
 
 
 def cached(name: str) -> Path | None:

@@ -97,9 +97,9 @@ def build(
     ] = False,
 ) -> None:
     """Download and build every kernel, initrd and symbol file that is missing."""
-    from nanokernel_vm.build import ARTIFACTS, ensure
+    from nanokernel_vm.build import ARTIFACTS, ON_DEMAND, ensure
 
-    for name in ARTIFACTS:
+    for name in [name for name in ARTIFACTS if name not in ON_DEMAND]:
         path = ensure(name, refresh=refresh)
         if not quiet:
             typer.echo(f"{name:24} {path}")
@@ -130,6 +130,44 @@ def gdb(
     from nanokernel_vm.cli.gdb import start
 
     start(connect, context.args)
+
+
+@app.command(
+    epilog="Examples: nk triage; nk triage --live unix:/tmp/nk --html report.html; "
+    "nk triage --core vmcore --json"
+)
+def triage(
+    live: Annotated[
+        str, typer.Option(metavar="HOST:PORT|unix:PATH", help="Where nk run serves.")
+    ] = "localhost:1234",
+    core: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="An ELF vmcore instead.")
+    ] = None,
+    symbols: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The core's symbols; else a cached file's of its build.",
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also as a page that needs no other file."),
+    ] = None,
+) -> None:
+    """Say what has happened to each kernel: cause, place, stacks, last interrupts.
+
+    A running machine is stopped for as long as it takes to look, then goes on.
+
+    Exit codes: 0 nothing is wrong, 2 there is nothing to look at, 3 no answer in time,
+    4 something is wrong.
+    """
+    from nanokernel_vm.cli.triage import Options
+    from nanokernel_vm.cli.triage import triage as run_triage
+
+    options = Options(live, core, symbols, json, html)
+    raise typer.Exit(run_triage(options))
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 
-from nanokernel_vm.debug.monitor import frames, linux, machine
+from nanokernel_vm.debug.monitor import frames, linux, machine, triage
 from nanokernel_vm.debug.monitor.command import (
     Command,
     Request,
@@ -101,5 +101,11 @@ _HELP = Command(
 
 COMMANDS: dict[str, Command] = {
     command.name: command
-    for command in (_HELP, *machine.COMMANDS, *frames.COMMANDS, *linux.COMMANDS)
+    for command in (
+        _HELP,
+        *machine.COMMANDS,
+        *frames.COMMANDS,
+        *linux.COMMANDS,
+        *triage.COMMANDS,
+    )
 }

@@ -9,7 +9,7 @@ from functools import wraps
 from itertools import islice
 from pathlib import Path
 from struct import Struct
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, Protocol, TypeVar
 
 from drgn import Object, Program, Symbol, host_platform, sizeof
 from drgn.helpers.linux.cpumask import for_each_online_cpu
@@ -22,7 +22,7 @@ from drgn.helpers.linux.module import (
 from drgn.helpers.linux.percpu import per_cpu
 
 from nanokernel_vm.errors import MachineError
-from nanokernel_vm.memory import PAGE_SIZE, Window
+from nanokernel_vm.memory import PAGE_SIZE
 
 # What matters of what drgn finds amiss is raised.
 logging.getLogger("drgn").setLevel(logging.CRITICAL)
@@ -37,6 +37,20 @@ _T = TypeVar("_T")
 
 class NoLinuxError(MachineError):
     """There is no Linux in memory to be asked, or not one that makes sense."""
+
+
+class PhysicalMemory(Protocol):
+    """Where a kernel is: a partition's window, or a core's contents."""
+
+    base: int
+    size: int
+    end: int
+
+    def word(self, pa: int) -> int:
+        """Read the aligned 8-byte word at a physical address."""
+
+    def read(self, pa: int, length: int) -> bytes:
+        """Read bytes; drgn's FaultError where there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +84,10 @@ def understood(function: Callable[_P, _T]) -> Callable[_P, _T]:
 
 
 class Awareness:
-    """Linux in one partition.
+    """Linux in one partition, or in a core.
 
     Args:
-        window: The partition's memory.
+        window: The memory that it has.
         symbols: An ELF file with the kernel's symbols and types.
 
     Attributes:
@@ -81,7 +95,7 @@ class Awareness:
         vmcoreinfo: The text by which the kernel describes itself.
     """
 
-    def __init__(self, window: Window, symbols: Path) -> None:
+    def __init__(self, window: PhysicalMemory, symbols: Path) -> None:
         """Find the kernel.
 
         Raises:
@@ -98,7 +112,7 @@ class Awareness:
             raise NoLinuxError(f"{symbols} is not of the kernel that is in memory")
 
     @understood
-    def _open(self, window: Window, symbols: Path) -> None:
+    def _open(self, window: PhysicalMemory, symbols: Path) -> None:
         program = self.program
         program.set_linux_kernel_custom(self.vmcoreinfo, is_live=False)
         program.add_memory_segment(
@@ -144,7 +158,7 @@ def _cover(program: Program, module: Object) -> None:
     known.address_ranges = [(start, start + size) for start, size in regions]
 
 
-def find_vmcoreinfo(window: Window) -> bytes | None:
+def find_vmcoreinfo(window: PhysicalMemory) -> bytes | None:
     """Return the text by which a kernel describes itself to crash tools.
 
     It is an ELF note in a page of its own (kernel/crash_core.c: vmcoreinfo_note).

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``nk triage``: what has happened to each kernel of a machine, or to a core's."""
+
+import json as json_module
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from elftools.common.exceptions import ELFError
+from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import NoteSection
+
+from nanokernel_vm.build.cache import root
+from nanokernel_vm.debug.client import Client, NoAnswer
+from nanokernel_vm.errors import ConfigError
+from nanokernel_vm.linux.awareness import Awareness, Cpu, NoLinuxError, find_vmcoreinfo
+from nanokernel_vm.triage import Report, Subject, examine
+from nanokernel_vm.triage.core import Core
+from nanokernel_vm.triage.html import page
+from nanokernel_vm.triage.text import lines
+from stub.endpoint import parse_endpoint
+
+WELL, TIMEOUT, WRONG = 0, 3, 4
+_BUILD_ID = b"BUILD-ID="
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What was asked for; ``core`` None: a live machine."""
+
+    live: str
+    core: Path | None
+    symbols: Path | None
+    json: bool
+    html: Path | None
+
+
+def triage(options: Options) -> int:
+    """Make the reports and show them; the exit code.
+
+    Raises:
+        MachineError: There is nothing to make one of.
+    """
+    try:
+        reports = _of_core(options) if options.core else _live(options.live)
+    except NoAnswer as error:
+        print(f"nk: {error}", file=sys.stderr)
+        return TIMEOUT
+    _show(reports, options)
+    return WRONG if any(report.wrong for report in reports) else WELL
+
+
+def _live(where: str) -> list[Report]:
+    with Client(parse_endpoint(where)) as client:
+        names = [row["name"] for row in client.rows("partitions")]
+        rows = [client.rows(f"triage {name}") for name in names]
+    return [Report.from_dict(row) for row in rows]
+
+
+def _of_core(options: Options) -> list[Report]:
+    path = options.core
+    if path is None:
+        raise AssertionError("asked for without a core")
+    core = Core(path)
+    cpu = Cpu(core.registers)
+    subject = Subject(path.name, _kernel(core, path, options.symbols), cpu)
+    return [examine(subject)]
+
+
+def _kernel(core: Core, path: Path, symbols: Path | None) -> Awareness:
+    text = find_vmcoreinfo(core)
+    if text is None:
+        raise NoLinuxError(f"{path}: no Linux has introduced itself in this memory")
+    return Awareness(core, symbols or _cached_symbols(path, text))
+
+
+def _cached_symbols(core: Path, vmcoreinfo: bytes) -> Path:
+    """The symbol file that was made for the very kernel that a core is of."""
+    rows = (row for row in vmcoreinfo.splitlines() if row.startswith(_BUILD_ID))
+    build_id = next(rows, _BUILD_ID).removeprefix(_BUILD_ID).decode(errors="replace")
+    for file in sorted(root().glob("*-symbols/*/vmlinux.debug")):
+        if build_id and _has_build_id(file, build_id):
+            return file
+    release = vmcoreinfo.partition(b"\n")[0].removeprefix(b"OSRELEASE=")
+    raise ConfigError(
+        f"{core} is of Linux {release.decode(errors='replace')}, build "
+        f"{build_id or 'unknown'}: no symbol file in {root()} is; give --symbols FILE"
+    )
+
+
+def _has_build_id(file: Path, build_id: str) -> bool:
+    try:
+        with file.open("rb") as stream:
+            sections = ELFFile(stream).iter_sections()
+            notes = [
+                n
+                for s in sections
+                if isinstance(s, NoteSection)
+                for n in s.iter_notes()
+            ]
+    except (OSError, ELFError):
+        return False
+    return any(note["n_name"] == "GNU" and note["n_desc"] == build_id for note in notes)
+
+
+def _show(reports: Sequence[Report], options: Options) -> None:
+    if options.html is not None:
+        try:
+            options.html.write_text(page(reports), encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"--html {options.html}: {error.strerror}") from None
+    if options.json:
+        print(json_module.dumps([row.to_dict() for row in reports], indent=2))
+    elif options.html is not None:
+        for report in reports:
+            print(f"{report.partition}: {report.verdict}")
+    else:
+        print("\n\n".join("\n".join(lines(report)) for report in reports))

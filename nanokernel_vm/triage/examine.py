@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Looks at one kernel and writes the report."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TypeVar
+
+from nanokernel_vm.linux.awareness import Awareness, Cpu, NoLinuxError
+from nanokernel_vm.linux.awareness.kernel import symbol_text
+from nanokernel_vm.linux.awareness.locks import Locks, locks
+from nanokernel_vm.linux.awareness.log import Record, dmesg
+from nanokernel_vm.linux.awareness.memory import Meminfo, meminfo
+from nanokernel_vm.linux.awareness.modules import modules
+from nanokernel_vm.linux.awareness.stacks import TaskStack, backtrace, cpu_backtrace
+from nanokernel_vm.linux.awareness.system import System, sysinfo
+from nanokernel_vm.linux.awareness.tasks import Task, tasks
+from nanokernel_vm.triage import findings, states
+from nanokernel_vm.triage.freed import free_link, poison
+from nanokernel_vm.triage.incidents import incidents
+from nanokernel_vm.triage.report import (
+    RANKS,
+    Finding,
+    Interrupt,
+    Kind,
+    Memory,
+    Report,
+    Stack,
+)
+from nanokernel_vm.triage.signature import signature
+
+_T = TypeVar("_T")
+_STACKS_MAX = 12  # of suspicious tasks
+_DMESG = 60  # lines
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a report is about.
+
+    Attributes:
+        name: The partition's.
+        kernel: Linux, or why there is none.
+        condition: What the nanokernel says of the partition.
+        failure: Why it has stopped it for good; empty: it has not.
+        panic: What the guest has told the nanokernel of its panic.
+        now: Virtual seconds since power-on; None: nobody knows.
+        delivered: Count of interrupts.
+        interrupts: The last of them, oldest first, without ``where``.
+    """
+
+    name: str
+    kernel: Awareness | NoLinuxError
+    cpu: Cpu
+    condition: str = ""
+    failure: str = ""
+    panic: str = ""
+    now: float | None = None
+    delivered: int | None = None
+    interrupts: Sequence[Interrupt] = ()
+
+
+def examine(subject: Subject) -> Report:
+    """Return the report; what cannot be read is a problem in it, never an error."""
+    return _Examination(subject).report()
+
+
+@dataclass
+class _Examination:
+    """The parts of one report, each read once, or noted as a problem."""
+
+    subject: Subject
+    problems: list[str] = field(default_factory=list)
+
+    def report(self) -> Report:
+        subject = self.subject
+        if isinstance(subject.kernel, NoLinuxError):
+            self.problems.append(str(subject.kernel))
+            return self._assemble(None, [], _Seen())
+        kernel, cpu = subject.kernel, subject.cpu
+        log = self._try("log", partial(dmesg, kernel)) or []
+        seen = _Seen(
+            tasks=self._try("tasks", partial(tasks, kernel, cpu)) or [],
+            locks=self._try("locks", partial(locks, kernel, cpu)),
+            cpu=self._try("CPU's stack", partial(cpu_backtrace, kernel, cpu)),
+        )
+        for pid in _suspicious(seen)[:_STACKS_MAX]:
+            stack = self._try(f"stack of {pid}", partial(backtrace, kernel, pid, cpu))
+            if stack is not None:
+                seen.stacks[pid] = stack
+        return self._assemble(kernel, log, seen)
+
+    def _try(self, what: str, read: Callable[[], _T]) -> _T | None:
+        try:
+            return read()
+        except NoLinuxError as error:
+            self.problems.append(f"{what}: {error}")
+            return None
+
+    def _assemble(
+        self, kernel: Awareness | None, log: Sequence[Record], seen: "_Seen"
+    ) -> Report:
+        subject, cpu = self.subject, self.subject.cpu
+        system = memory = loaded = None
+        if kernel is not None:
+            system = self._try("system", partial(sysinfo, kernel, cpu))
+            memory = self._try("memory", partial(meminfo, kernel))
+            loaded = self._try("modules", partial(modules, kernel))
+        found = list(self._findings(kernel, log, seen))
+        found.sort(key=lambda row: (RANKS[row.kind], row.time or 0.0))
+        return Report(
+            partition=subject.name,
+            condition=subject.condition,
+            release=system.release if system else _release(subject.kernel),
+            uptime=system.uptime / states.SECOND if system else None,
+            taint=system.taint if system else "",
+            findings=tuple(found),
+            signature=_signature(found, seen),
+            registers=dict(cpu.registers),
+            stacks=tuple(_stacks(seen, system)),
+            delivered=subject.delivered,
+            interrupts=tuple(_interrupts(kernel, subject.interrupts)),
+            memory=_memory(memory) if memory else None,
+            modules=tuple(f"{m.name} {m.taints}".strip() for m in loaded or ()),
+            dmesg=tuple(map(str, log[-_DMESG:])),
+            problems=tuple(self.problems),
+        )
+
+    def _findings(
+        self, kernel: Awareness | None, log: Sequence[Record], seen: "_Seen"
+    ) -> Iterator[Finding]:
+        subject = self.subject
+        if subject.failure:
+            yield findings.stopped(subject.failure, seen.cpu_names, subject.now)
+        told = incidents((row.time, row.text) for row in log)
+        if subject.panic and not any(incident.panics for incident in told):
+            yield findings.reported_panic(subject.panic, seen.cpu_names)
+        traces = {pid: states.names(stack.frames) for pid, stack in seen.stacks.items()}
+        now = [
+            *(states.deadlocks(seen.locks, traces) if seen.locks else ()),
+            *states.hung(seen.tasks, seen.locks, traces),
+        ]
+        yield from now
+        yield from findings.of_incidents(
+            told, now, lambda row: self._freed(kernel, row)
+        )
+        if not any(incident.panics for incident in told):
+            yield from states.interrupts_off(
+                dict(subject.cpu.registers), seen.cpu_names, self._silence(), seen.who
+            )
+
+    def _freed(self, kernel: Awareness | None, pointers: Sequence[int]) -> str:
+        if known := poison(pointers):
+            return known
+        if kernel is None:
+            return ""
+        return self._try("free objects", partial(free_link, kernel, pointers)) or ""
+
+    def _silence(self) -> float | None:
+        subject = self.subject
+        if subject.now is None or not subject.interrupts:
+            return None
+        return subject.now - subject.interrupts[-1].time
+
+
+@dataclass
+class _Seen:
+    """What awareness has returned."""
+
+    tasks: list[Task] = field(default_factory=list)
+    locks: Locks | None = None
+    cpu: TaskStack | None = None
+    stacks: dict[int, TaskStack] = field(default_factory=dict)
+
+    @property
+    def cpu_names(self) -> tuple[str, ...]:
+        return states.names(self.cpu.frames) if self.cpu else ()
+
+    @property
+    def who(self) -> str:
+        return f"{self.cpu.name} ({self.cpu.pid})" if self.cpu else ""
+
+
+def _suspicious(seen: _Seen) -> list[int]:
+    """Tasks that wait for locks, have them, or sleep in state D."""
+    pids = [row.pid for row in seen.tasks if row.state == "D"]
+    for lock in seen.locks.locks if seen.locks else ():
+        pids += [party.pid for party in (*lock.owners, *lock.waiters)]
+    return list(dict.fromkeys(pids))
+
+
+def _signature(found: Sequence[Finding], seen: _Seen) -> str:
+    if not found:
+        return ""
+    first = found[0]
+    if first.kind is not Kind.DEADLOCK or seen.locks is None:
+        return signature(first.kind, [first.frames])
+    stacks = [seen.stacks.get(pid) for pid in seen.locks.cycles[0]]
+    return signature(first.kind, [states.names(s.frames) for s in stacks if s])
+
+
+def _stacks(seen: _Seen, system: System | None) -> Iterator[Stack]:
+    if seen.cpu:
+        note = "has panicked" if system and system.panicked is not None else ""
+        yield _stack(seen.cpu, f"CPU, task {seen.who}", note)
+    rows = {task.pid: task for task in seen.tasks}
+    for pid, stack in seen.stacks.items():
+        task = rows.get(pid)
+        note = f"state {task.state}, {task.age / 1e9:.1f} s" if task else ""
+        yield _stack(stack, f"task {stack.name} ({pid})", note)
+
+
+def _stack(stack: TaskStack, title: str, note: str) -> Stack:
+    return Stack(title, note, tuple(map(str, stack.frames)))
+
+
+def _interrupts(
+    kernel: Awareness | None, rows: Sequence[Interrupt]
+) -> Iterator[Interrupt]:
+    for row in rows:
+        if kernel is None:
+            yield row
+        else:
+            yield replace(row, where=symbol_text(kernel.program, row.rip))
+
+
+def _memory(row: Meminfo) -> Memory:
+    counters: Mapping[str, int] = row.counters
+    slab = counters.get("SReclaimable", 0) + counters.get("SUnreclaim", 0)
+    cache, anonymous = counters.get("PageCache", 0), counters.get("AnonPages", 0)
+    fixed = counters.get("PageTables", 0) + counters.get("KernelStack", 0)
+    other = row.total - row.free - slab - cache - anonymous - fixed
+    sizes = [f"{c.name} ({c.pid}): {c.size} KiB" for c in row.processes]
+    sizes += [f"slab {c.name}: {c.size} KiB" for c in row.slabs]
+    return Memory(row.total, row.free, slab, anonymous, cache, max(other, 0), (*sizes,))
+
+
+def _release(kernel: Awareness | NoLinuxError) -> str:
+    if isinstance(kernel, NoLinuxError):
+        return ""
+    first = kernel.vmcoreinfo.decode(errors="replace").partition("\n")[0]
+    return first.removeprefix("OSRELEASE=")

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A report as lines for a terminal."""
+
+from collections.abc import Iterable, Iterator
+
+from nanokernel_vm.triage.report import Finding, Interrupt, Memory, Report, Stack
+
+_FRAMES_MAX = 24
+
+
+def lines(report: Report) -> Iterator[str]:
+    """Yield the report, what matters most first."""
+    yield f"{report.partition}: {report.verdict}"
+    yield from _indented(_facts(report))
+    for number, finding in enumerate(report.findings, 1):
+        yield from _section(f"{number}. {finding.what}", _finding(finding))
+    for stack in report.stacks:
+        note = f" ({stack.note})" if stack.note else ""
+        yield from _section(f"stack of {stack.title}{note}", frames(stack))
+    if report.interrupts:
+        title = f"last interrupts of {report.delivered}"
+        yield from _section(title, map(interrupt, report.interrupts))
+    if report.memory:
+        yield from _section("memory", memory(report.memory))
+    if report.dmesg:
+        yield from _section("end of the log", report.dmesg)
+    if report.problems:
+        yield from _section("could not be found out", report.problems)
+
+
+def _section(title: str, rows: Iterable[str]) -> Iterator[str]:
+    yield ""
+    yield title
+    yield from _indented(rows)
+
+
+def _indented(rows: Iterable[str]) -> Iterator[str]:
+    return (f"  {row}" for row in rows)
+
+
+def _facts(report: Report) -> Iterator[str]:
+    for name, value in facts(report):
+        yield f"{name:10} {value}"
+
+
+def facts(report: Report) -> Iterator[tuple[str, str]]:
+    """Yield names and values of what is one word or two."""
+    if report.signature:
+        yield "signature", report.signature
+    if report.release:
+        yield "kernel", report.release
+    if report.uptime is not None:
+        yield "uptime", f"{report.uptime:.6f} s"
+    if report.taint:
+        yield "taint", report.taint
+    if report.modules:
+        yield "modules", ", ".join(report.modules)
+    if report.condition:
+        yield "partition", report.condition
+    if "eflags" in report.registers:
+        on = "on" if report.registers["eflags"] & 1 << 9 else "off"
+        yield "CPU", f"rip {report.registers['rip']:#x}, interrupts {on}"
+
+
+def _finding(finding: Finding) -> Iterator[str]:
+    if finding.functions:
+        yield f"in   {' and '.join(finding.functions)}"
+    if finding.task:
+        yield f"task {finding.task}"
+    if finding.time is not None:
+        yield f"at   {finding.time:.6f} s"
+    yield from (f"| {line}" for line in finding.evidence)
+
+
+def frames(stack: Stack) -> Iterator[str]:
+    """Yield the frames with numbers; a long recursion is cut out in the middle."""
+    rows = [f"#{number:<2} {frame}" for number, frame in enumerate(stack.frames)]
+    if len(rows) <= _FRAMES_MAX:
+        yield from rows
+        return
+    half = _FRAMES_MAX // 2
+    yield from rows[:half]
+    yield f"    ... {len(rows) - 2 * half} more ..."
+    yield from rows[-half:]
+
+
+def interrupt(row: Interrupt) -> str:
+    """Return a delivery in one line."""
+    where = row.where or ("a program" if row.cpl else "?")
+    return (
+        f"{row.time:12.6f} s  vector {row.vector:#04x}  "
+        f"from {row.rip:#018x} cpl {row.cpl}  {where}"
+    )
+
+
+def memory(row: Memory) -> Iterator[str]:
+    """Yield how memory is used."""
+    yield (
+        f"{row.free} of {row.total} KiB free; slab {row.slab}, page cache {row.cache}, "
+        f"processes {row.processes}, other pages of the kernel {row.other}"
+    )
+    yield from row.consumers

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Nine real failures of the stock host: each report names what and where."""
+
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import pytest
+
+from nanokernel_vm.triage import Kind, Report
+from tests.failures.copies import Booted, in_a_copy
+
+pytestmark = pytest.mark.boot
+
+_M = "[nk_fail]"
+Wait = Callable[[Booted], None]
+
+
+def _goes_on(booted: Booted) -> None:
+    booted.run_to({"host": "went on"})
+
+
+def _hangs(booted: Booted) -> None:
+    _goes_on(booted)
+    booted.pass_time(11)
+
+
+def _panics(booted: Booted) -> None:
+    booted.run_to({"host": "---[ end Kernel panic"})
+
+
+def _spins(booted: Booted) -> None:
+    booted.pass_time(1.2)
+
+
+# how the module is told to fail: until when to run, what the report must say
+FAILURES: dict[str, tuple[Wait, Kind, tuple[str, ...]]] = {
+    "deadlock": (_hangs, Kind.DEADLOCK, ("take_a_then_b", "take_b_then_a")),
+    "spin": (_spins, Kind.INTERRUPTS_OFF, ("fail_spin",)),
+    "null": (_goes_on, Kind.NULL_POINTER, ("fail_null",)),
+    "after-free": (_goes_on, Kind.USE_AFTER_FREE, ("fail_after_free",)),
+    "stack": (_panics, Kind.STACK_OVERFLOW, ("fail_stack",)),
+    "list": (_goes_on, Kind.LIST_CORRUPTION, ("fail_list",)),
+    "hang": (_hangs, Kind.HUNG_TASK, ("wait_for_nothing",)),
+    "bug": (_goes_on, Kind.BUG, ("fail_bug",)),
+    "memory": (_panics, Kind.OUT_OF_MEMORY, ("take_all_memory",)),
+}
+
+
+DEAD = [how for how, row in FAILURES.items() if row[0] in (_panics, _spins)]
+
+
+def fail(how: str, before: str, booted: Booted) -> str:
+    """Make the host fail; both partitions' reports as JSON."""
+    booted.type("host", f"{before}insmod /nk_fail.ko how={how}; echo we''nt on\n")
+    FAILURES[how][0](booted)
+    return _reports(booted, ("host", "guest") if how in DEAD else ("host",))
+
+
+def _reports(booted: Booted, names: Sequence[str] = ("host", "guest")) -> str:
+    return json.dumps({name: booted.report(name).to_dict() for name in names})
+
+
+def _read(text: str) -> dict[str, Report]:
+    return {name: Report.from_dict(row) for name, row in json.loads(text).items()}
+
+
+@pytest.fixture(scope="module")
+def booted() -> Booted:
+    return Booted()
+
+
+@pytest.fixture(scope="module")
+def reports(booted: Booted) -> dict[str, dict[str, Report]]:
+    """By failure and partition."""
+    return {how: _read(in_a_copy(booted, partial(fail, how, ""))) for how in FAILURES}
+
+
+@pytest.mark.parametrize("how", FAILURES)
+def test_the_cause_and_the_place_are_named(
+    reports: dict[str, dict[str, Report]], how: str
+) -> None:
+    report, (_, kind, functions) = reports[how]["host"], FAILURES[how]
+    first = report.findings[0]
+    assert (first.kind, first.functions) == (
+        kind,
+        tuple(f"{name} {_M}" for name in functions),
+    )
+    assert report.problems == ()
+    assert report.release.endswith("-cloud-amd64")
+    assert any(name.startswith("nk_fail") for name in report.modules)
+    assert report.dmesg
+    assert report.interrupts
+    assert report.memory
+    assert report.stacks[0].title.startswith("CPU")
+
+
+@pytest.mark.parametrize("how", DEAD)
+def test_the_guest_beside_it_is_well(
+    reports: dict[str, dict[str, Report]], how: str
+) -> None:
+    guest = reports[how]["guest"]
+    assert (guest.findings, guest.signature, guest.problems) == ((), "", ())
+    assert guest.verdict == "running, nothing wrong"
+
+
+def test_a_healthy_pair_has_no_cause(booted: Booted) -> None:
+    found = _read(in_a_copy(booted, _reports))
+    assert [r.verdict for r in found.values()] == ["running, nothing wrong"] * 2
+    assert not any(r.wrong for r in found.values())
+
+
+def test_each_failure_has_a_signature_of_its_own(
+    reports: dict[str, dict[str, Report]],
+) -> None:
+    signatures = {rows["host"].signature for rows in reports.values()}
+    assert len(signatures) == len(FAILURES)
+
+
+def test_what_is_told_of_each(reports: dict[str, dict[str, Report]]) -> None:
+    host = {how: rows["host"] for how, rows in reports.items()}
+    cycle = host["deadlock"].findings[0]
+    assert [line.partition(" waits in ")[0][:5] for line in cycle.evidence] == [
+        "nk_ab",
+        "nk_ba",
+    ]
+    assert "mutex lock_b" in cycle.evidence[0]
+    assert "mutex lock_a" in cycle.evidence[1]
+    assert {"take_a_then_b", "take_b_then_a"} <= _functions(host["deadlock"])
+    assert "for 11 s" in host["hang"].findings[0].what
+    assert "free object of kmalloc-128" in host["after-free"].findings[0].evidence[0]
+    assert "fail_spin" in _functions(host["spin"])
+    assert host["spin"].registers["eflags"] & 1 << 9 == 0
+    memory = host["memory"].memory
+    assert memory is not None
+    assert memory.other > memory.total // 2
+    assert "deadlocked on memory" in host["memory"].findings[0].what
+    assert [f.kind for f in host["stack"].findings] == [Kind.STACK_OVERFLOW, Kind.PANIC]
+
+
+def _functions(report: Report) -> set[str]:
+    frames = (frame for stack in report.stacks for frame in stack.frames)
+    return {frame.split()[1].partition("+")[0] for frame in frames}
+
+
+def test_another_run_of_the_same_failure_has_the_same_signature(
+    booted: Booted, reports: dict[str, dict[str, Report]]
+) -> None:
+    """Other tasks before it, another length of the log, other addresses."""
+    before = "dmesg >/tmp/log; for i in 1 2 3; do cat /tmp/log >/tmp/$i; done; "
+    for how in ("after-free", "deadlock"):
+        again = _read(in_a_copy(booted, partial(fail, how, before)))["host"]
+        once = reports[how]["host"]
+        assert again.signature == once.signature
+        assert again.findings[0].time != once.findings[0].time

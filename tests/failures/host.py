@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The pair with a host whose RAM disk holds a module that fails as it is told.
+
+The module is built against Debian's headers for that very kernel and kept in the cache,
+by what it is made from.  Machines are booted once and forked: each failure has a copy.
+"""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from nanokernel_vm import build
+from nanokernel_vm.build import cache
+from nanokernel_vm.build.cpio import Archive
+from nanokernel_vm.build.tools import run, version
+
+_HERE = Path(__file__).parent
+_SOURCES = ("Kbuild", "nk_fail.c")
+_EXAMPLE = _HERE.parents[1] / "examples/two-linuxes.toml"
+MODULE = "nk_fail.ko"
+
+
+def module() -> Path:
+    """The module for the stock host, built if need be."""
+    shelf, headers = cache.Shelf("test-module"), build.ensure("debian-cloud-headers")
+    inputs = {
+        "headers": headers.parent.name,
+        "compiler": version("gcc-12"),
+        "sources": cache.files_digest(_HERE / name for name in _SOURCES),
+    }
+
+    def make(into: Path, _: Path) -> None:
+        for name in _SOURCES:
+            shutil.copy(_HERE / name, into)
+        run(["make", "-C", headers.resolve(), f"M={into}", "modules"])
+
+    with shelf.locked():
+        return shelf.store(inputs, make) / MODULE
+
+
+def archive(files: Mapping[str, bytes]) -> bytes:
+    """An initramfs with these files, to be put behind another one."""
+    cpio = Archive()
+    for name, content in files.items():
+        cpio.file(name, content)
+    return cpio.finish()
+
+
+def initrd(directory: Path) -> Path:
+    """The usual RAM disk with the module in its root directory."""
+    path = directory / "initrd.cpio"
+    usual = build.ensure("initrd").read_bytes()
+    path.write_bytes(usual + archive({MODULE: module().read_bytes()}))
+    return path
+
+
+def description(directory: Path) -> Path:
+    """A machine file: the example's pair, the host with the module."""
+    text = _EXAMPLE.read_text()
+    ours = text.replace('initrd = "@initrd"', f'initrd = "{initrd(directory)}"', 1)
+    path = directory / "machine.toml"
+    path.write_text(ours)
+    return path

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A module that fails as it is told: insmod nk_fail.ko how=null
+ *
+ * Each failure is what a driver's mistake looks like, in functions whose names a
+ * report must find.
+ */
+#include <linux/delay.h>
+#include <linux/gfp.h>
+#include <linux/kthread.h>
+#include <linux/list.h>
+#include <linux/module.h>
+#include <linux/mutex.h>
+#include <linux/slab.h>
+#include <linux/string.h>
+
+static char *how = "";
+module_param(how, charp, 0);
+
+struct victim {
+	struct list_head link;
+	long data[6];
+	struct victim *next;	/* in the middle, where SLUB keeps its own link */
+	long more[7];
+};
+
+/* --- ABBA ------------------------------------------------------------------ */
+
+static DEFINE_MUTEX(lock_a);
+static DEFINE_MUTEX(lock_b);
+
+static noinline int take_a_then_b(void *unused)
+{
+	mutex_lock(&lock_a);
+	msleep(50);
+	mutex_lock(&lock_b);
+	return 0;
+}
+
+static noinline int take_b_then_a(void *unused)
+{
+	mutex_lock(&lock_b);
+	msleep(50);
+	mutex_lock(&lock_a);
+	return 0;
+}
+
+static noinline int fail_deadlock(void)
+{
+	kthread_run(take_a_then_b, NULL, "nk_ab");
+	kthread_run(take_b_then_a, NULL, "nk_ba");
+	return 0;
+}
+
+/* --- one CPU, no interrupts ------------------------------------------------- */
+
+static noinline int fail_spin(void)
+{
+	local_irq_disable();
+	while (how)
+		cpu_relax();
+	return 0;
+}
+
+/* --- pointers ---------------------------------------------------------------- */
+
+static noinline int fail_null(void)
+{
+	struct victim *volatile nothing = NULL;
+
+	return nothing->more[0];
+}
+
+static noinline int fail_after_free(void)
+{
+	struct victim *first = kzalloc(sizeof(*first), GFP_KERNEL);
+	struct victim *volatile kept = first;
+
+	first->next = first;
+	kfree(first);
+	return kept->next->data[1];
+}
+
+static noinline int fail_list(void)
+{
+	struct list_head head;
+	struct victim *a = kzalloc(sizeof(*a), GFP_KERNEL);
+	struct victim *b = kzalloc(sizeof(*b), GFP_KERNEL);
+
+	INIT_LIST_HEAD(&head);
+	list_add(&a->link, &head);
+	a->link.prev = &b->link;	/* a stray write */
+	list_del(&a->link);
+	return 0;
+}
+
+/* --- the stack ---------------------------------------------------------------- */
+
+static noinline int fail_stack(int depth)
+{
+	volatile char room[200];
+
+	memset((char *)room, depth, sizeof(room));
+	if (*how)	/* always */
+		depth = fail_stack(depth + 1);
+	return depth + room[depth % sizeof(room)];
+}
+
+/* --- waiting ------------------------------------------------------------------ */
+
+static noinline int wait_for_nothing(void *unused)
+{
+	for (;;) {
+		set_current_state(TASK_UNINTERRUPTIBLE);
+		schedule();
+	}
+	return 0;
+}
+
+static noinline int fail_hang(void)
+{
+	kthread_run(wait_for_nothing, NULL, "nk_waits");
+	return 0;
+}
+
+/* --- BUG() -------------------------------------------------------------------- */
+
+static noinline int fail_bug(void)
+{
+	BUG();
+	return 0;
+}
+
+/* --- memory ------------------------------------------------------------------- */
+
+static noinline int take_all_memory(void *unused)
+{
+	unsigned int order = MAX_ORDER;
+
+	while (order--)
+		while (alloc_pages(GFP_KERNEL | __GFP_NOWARN |
+				   (order ? __GFP_NORETRY : 0), order))
+			;
+	return 0;
+}
+
+static noinline int fail_memory(void)
+{
+	kthread_run(take_all_memory, NULL, "nk_eats");
+	return 0;
+}
+
+static int __init nk_fail_init(void)
+{
+	if (!strcmp(how, "deadlock"))
+		return fail_deadlock();
+	if (!strcmp(how, "spin"))
+		return fail_spin();
+	if (!strcmp(how, "null"))
+		return fail_null();
+	if (!strcmp(how, "after-free"))
+		return fail_after_free();
+	if (!strcmp(how, "list"))
+		return fail_list();
+	if (!strcmp(how, "stack"))
+		return fail_stack(0);
+	if (!strcmp(how, "hang"))
+		return fail_hang();
+	if (!strcmp(how, "bug"))
+		return fail_bug();
+	if (!strcmp(how, "memory"))
+		return fail_memory();
+	return -EINVAL;
+}
+module_init(nk_fail_init);
+
+MODULE_DESCRIPTION("fails as it is told");
+MODULE_LICENSE("GPL");
