@@ -35,6 +35,10 @@ def test_a_dead_host_is_explained_while_the_guest_lives_on(
         assert {"panic", "sysrq_handle_crash", "do_syscall_64"} <= {*frames}
         assert frames.index("panic") < frames.index("sysrq_handle_crash")
         assert gdb.value("panic_cpu.counter") == 0  # -1 before
+        assert "sysrq triggered crash" in gdb("monitor dmesg host 60")
+        assert "panic        on CPU 0" in gdb("monitor sysinfo host")
+        assert "sysrq_handle_crash" in gdb("monitor bt host")
+        assert "(has the CPU)" in gdb("monitor ps host")
         gdb("set schedule-multiple on")
         gdb.start("continue")
         assert wreck.guest.answers()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from drgn import Object, Program, cast, container_of
+from drgn.helpers.linux.cpumask import for_each_online_cpu
 from drgn.helpers.linux.locking import RwsemLocked, rwsem_locked, rwsem_owner
 from drgn.helpers.linux.pid import for_each_task
 from drgn.helpers.linux.sched import cpu_curr, task_on_cpu
@@ -68,7 +69,7 @@ class Lock:
         name: The variable, or the slab object that it is in; empty if unknown.
         state: What the lock itself says.
         owners: Who has it, as far as the lock keeps that: of a rwsem's readers one
-            that may have left; of a spinlock that this CPU already has, its task.
+            that may have left; of a spinlock, where there is one CPU, who spins.
         waiters: In the queue's order; of a spinlock, who spins.
     """
 
@@ -212,10 +213,20 @@ class _Survey:
         lock = Object(self._program, "raw_spinlock_t *", address)
         word = int.from_bytes(self._program.read(address, 4), "little")
         owner = _debug_owner(lock)
-        owners = (self._party(owner, "write"),) if owner else ()
+        if owner:
+            owners: tuple[Party, ...] = (self._party(owner, "write"),)
+        else:
+            owners = (spinner,) if word & 0xFF and self._alone() else ()
         state = f"locked, word {word:#x}" if word & 0xFF else f"free, word {word:#x}"
         name = name_of(self._program, address)
         return Lock("spinlock", address, name, state, owners, (spinner,))
+
+    def _alone(self) -> bool:
+        """Whether no other CPU could have a lock: then it is a deadlock.
+
+        This CPU has it itself, or a task that sleeps with it, which is forbidden.
+        """
+        return len(list(for_each_online_cpu(self._program))) == 1
 
 
 def _mutex_state(lock: Object) -> tuple[str, str, Object | None]:
