@@ -18,7 +18,8 @@ from nk.ending import USER_SPACE, ending_file
 from nk.orc import Read, Rule, Table
 
 _SYSCALL = ("entry_SYSCALL_64", "syscall_return_via_sysret")
-_NAMES = (*orc.BOUNDS, *_SYSCALL, "_end")
+_ENTRY_CODE = ("__entry_text_start", "__entry_text_end")
+_NAMES = (*orc.BOUNDS, *_SYSCALL, *_ENTRY_CODE, "_end")
 _MODULES = "modules"  # not every kernel has any
 
 
@@ -28,10 +29,15 @@ class Kernel:
     Args:
         path: Its symbol file, if it can be read here.
         symbols: Addresses by name.
+
+    Attributes:
+        described: The code that gdb has call frame information for.
+        entry_code: The entries and exits, in assembler.
     """
 
     def __init__(self, path: str | None, symbols: dict[str, int]) -> None:
         self.described = described(path)
+        self.entry_code = range(*(symbols[name] for name in _ENTRY_CODE))
         self._symbols = symbols
         self._table: Table | None = None
         self._modules: list[tuple[range, Table]] = []

@@ -20,7 +20,8 @@ import gdb
 from gdb.unwinder import Unwinder, register_unwinder
 
 from nk import orc
-from nk.callers import Caller, caller
+from nk.callers import GENERAL, Caller, caller
+from nk.callers import known as known_of
 from nk.kernel import Kernel, kernel
 from nk.orc import Rule
 
@@ -78,8 +79,13 @@ class KernelUnwinder(Unwinder):
         if rule is None or outer is None:
             return None
         turns = state.turns + (outer.identity < frame.register("rsp"))
-        left = address in known.described and _left_to_gdb(rule, turns)
         beyond = turns + (outer.identity > outer.saved["rsp"] > _USER_END)
+        left = (
+            address in known.described
+            and _left_to_gdb(known, rule, address, turns)
+            # gdb takes a stub's return address for the next instruction.
+            and (rule.kind == orc.CALL or rule == known.rule(frame.read, frame.pc))
+        )
         if left and rule.kind != orc.CALL:
             beyond = 0  # around a signal trampoline's frame gdb compares nothing
         where = (number, outer.saved["rip"], outer.saved["rsp"])
@@ -89,18 +95,28 @@ class KernelUnwinder(Unwinder):
 
 def _outer(known: Kernel, rule: Rule, frame: "_Frame") -> Caller | None:
     if rule.sp_reg != orc.UNDEFINED:
-        return caller(rule, frame.register, frame.read)
+        outer = caller(rule, frame.register, frame.read)
+        if outer and frame.pc in known.entry_code:
+            # It changes no register before it has saved it.
+            outer = outer._replace(
+                saved=known_of(frame.register, GENERAL) | outer.saved
+            )
+        return outer
     if not rule.end:
         return None
     saved = known.user_at_edge(frame.pc, frame.register, frame.read)
     return Caller(frame.register("rsp"), saved, True) if saved else None
 
 
-def _left_to_gdb(rule: Rule, turns: int) -> bool:
-    """Whether gdb's tables, where they describe a place, are right and believed."""
+def _left_to_gdb(known: Kernel, rule: Rule, address: int, turns: int) -> bool:
+    """Whether gdb's tables, where they describe a place, are right and believed.
+
+    nk's own describe the first instructions of error_entry, which is called, as a part
+    of what called it.
+    """
     if rule.sp_reg in (orc.UNDEFINED, orc.SP_INDIRECT):
         return False
-    return rule.kind != orc.CALL or not turns
+    return rule.kind != orc.CALL or not (turns or address in known.entry_code)
 
 
 class _Frame:

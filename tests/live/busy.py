@@ -104,7 +104,7 @@ class BusyMachine:
         server = await serve(debug, parse_endpoint("127.0.0.1:0"))
         argv = [str(argument) for argument in arguments]
         try:
-            async with asyncio.timeout(TIMEOUT * 60):
+            async with asyncio.timeout(TIMEOUT * 5):
                 gdb = await asyncio.create_subprocess_exec(
                     *(program, "-nx", "-q", "-batch", "-iex", "set sysroot"),
                     *("-x", SCRIPTS, "-ex", f"target remote {server.address}"),
@@ -115,7 +115,11 @@ class BusyMachine:
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
                 )
-                return (await gdb.communicate())[0].decode()
+                try:
+                    return (await gdb.communicate())[0].decode()
+                finally:
+                    if gdb.returncode is None:
+                        gdb.kill()
         finally:
             server.close()
             debug.close()
@@ -159,12 +163,14 @@ class _Stopping(DebugMachine):
         self, partition: Partition, actions: Sequence[Action]
     ) -> StopReason:
         assert self._stops is not None
-        later = 64 + int(self._random.expovariate(1 / _PACE))
-        partition.ticker.pause = partition.clock + later
-        try:
-            reason = super().resume(actions)
-            stopped = await reason if isinstance(reason, Awaitable) else reason
-        finally:
-            partition.ticker.pause = NEVER
+        before = partition.clock
+        while partition.clock == before:
+            later = 64 + int(self._random.expovariate(1 / _PACE))
+            partition.ticker.pause = before + later
+            try:
+                reason = super().resume(actions)
+                stopped = await reason if isinstance(reason, Awaitable) else reason
+            finally:
+                partition.ticker.pause = NEVER
         self._stops(partition)
         return stopped

@@ -43,13 +43,15 @@ def test_who_was_entered_is_never_lost(
     tmp_path: Path,
 ) -> None:
     out = tmp_path / "passages"
+    expected = LABELS if kind == "made" else LABELS[:3]
     printed = busy.debug(
-        *(GDBS[program], "entries.py", (pid, out, *LABELS)),
+        *(GDBS[program], "entries.py", (pid, out, *expected)),
         symbols=plain if kind == "plain" else {},
     )
     rows = [json.loads(line) for line in out.read_text().splitlines()]
-    assert [row["label"] for row in rows] == list(LABELS), printed
+    labels = [row["label"].removeprefix("nanokernel_") for row in rows]
+    assert labels == list(expected), printed
     for row in rows:
         assert row["wrong"] == [], printed
         assert row["checks"] > 50
-    assert any(row["user"] for row in rows)
+    assert rows[0]["user"]

@@ -113,12 +113,22 @@ def _text(found: list[Level]) -> str:
     return " ".join(f"{rip:#x}/{rsp:#x}" for rip, rsp, _ in found[:4])
 
 
+def entry(label: str) -> str:
+    """Where a guest of the nanokernel is entered in place of ``label``, if it is."""
+    registered = f"nanokernel_{label}"
+    try:
+        number(f"&{registered}")
+    except gdb.error:
+        return label
+    return registered
+
+
 def passages(labels: list[str]) -> Iterator[dict[str, object]]:
     for label in labels:
-        passage = Passage(label)
+        passage = Passage(entry(label))
         passage.follow()
         yield {
-            "label": label,
+            "label": passage.label,
             "user": passage.entered[0] < USER_END,
             "checks": passage.checks,
             "wrong": passage.wrong,
