@@ -24,8 +24,8 @@ from nanokernel_vm.abi.frame import (
 )
 from nanokernel_vm.build.cpio import Archive
 from nanokernel_vm.clock import TICKS_PER_SECOND, nanoseconds
-from nanokernel_vm.config import load
-from nanokernel_vm.cpu.delivery import BP, GP, PF, UD
+from nanokernel_vm.config import Artifact, load
+from nanokernel_vm.cpu.delivery import BP, DB, GP, PF, UD
 from nanokernel_vm.debug.monitor import Monitor
 from nanokernel_vm.machine import End, Machine
 from nanokernel_vm.nanokernel.frames import Frames
@@ -36,6 +36,10 @@ pytestmark = pytest.mark.boot
 
 PROGRAMS = Path(__file__).with_name("programs")
 MANY, SOME = 1000, 20
+PHASES = (
+    *("fork", "exec", "signal", "thread", "pingpong", "touch"),
+    *("fault", "trap", "invalid", "badreturn", "ptrace", "step"),
+)
 EXEC = ("ip", "flags", "sp")
 HANDLER = ("ip", "sp")
 
@@ -191,6 +195,12 @@ def test_each_ptrace_is_rewritten(program: Program) -> None:
     assert counted.returned[Class.REWRITTEN] == SOME
 
 
+def test_each_step_of_a_traced_program_is_an_exception(program: Program) -> None:
+    counted = program.run("step", SOME)
+    assert counted.delivered[DB, 3] == SOME
+    assert counted.returned[Class.COPY] == 1  # the fork
+
+
 def test_a_return_that_iret_refuses_has_not_happened(program: Program) -> None:
     counted = program.run("badreturn", SOME)
     assert counted.refused == counted.delivered[GP, 0] == SOME
@@ -198,6 +208,22 @@ def test_a_return_that_iret_refuses_has_not_happened(program: Program) -> None:
         times for (_, _, changed), times in counted.causes.items() if "cs" in changed
     ]
     assert sum(to_no_segment) == SOME
+
+
+def test_the_program_does_the_same_on_a_pc(initrd: Path) -> None:
+    """The CPU's frames are short, and lie at the very end of their stacks."""
+    pc = replace(
+        partition("host"),
+        kernel=Artifact("guest"),
+        initrd=initrd,
+        cmdline="console=ttyS0 nolapic noapic",
+    )
+    shell = Shell(pc)
+    shell.wait(b"ready")
+    for phase in PHASES:
+        shell.type(f"{phase} {SOME}")
+        assert f"did {phase} {SOME}" in shell.wait(b"ready").decode().splitlines()
+    assert shell.partition.frames() is None
 
 
 # -- one frame, looked at closely ------------------------------------------------

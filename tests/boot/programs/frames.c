@@ -241,6 +241,32 @@ static long do_ptrace(long n)
 	return done;
 }
 
+/* One child, stepped. */
+static long do_step(long n)
+{
+	long done = 0;
+	pid_t child = fork();
+	int status;
+
+	if (!child) {
+		ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+		kill(getpid(), SIGSTOP);
+		for (volatile long i = 0; i < n; i++)
+			;
+		_exit(3);
+	}
+	require(waitpid(child, &status, 0) == child && WIFSTOPPED(status), "stop");
+	while (done < n) {
+		ptrace(PTRACE_SINGLESTEP, child, NULL, NULL);
+		require(waitpid(child, &status, 0) == child && WIFSTOPPED(status) &&
+			WSTOPSIG(status) == SIGTRAP, "step");
+		done++;
+	}
+	ptrace(PTRACE_CONT, child, NULL, NULL);
+	require(collect(child) == 3 << 8, "end of the stepped child");
+	return done;
+}
+
 static const struct {
 	const char *name;
 	long (*run)(long n);
@@ -249,6 +275,7 @@ static const struct {
 	{ "thread", do_thread }, { "pingpong", do_pingpong }, { "touch", do_touch },
 	{ "fault", do_fault }, { "trap", do_trap }, { "invalid", do_invalid },
 	{ "badreturn", do_badreturn }, { "ptrace", do_ptrace },
+	{ "step", do_step },
 };
 
 int main(void)
