@@ -3,6 +3,7 @@
 # make test   all tests          make lint   types and style
 # make soak   the tests that sample, with 2,000 stops of each kernel in each gdb
 # make bench  speed beside QEMU, gdbserver and udbserver
+# make unchanged  the guest patches, switched off, change no object
 # Each first does what "make setup" does, which is nothing the second time.
 
 SYSTEM_PYTHON := $(firstword $(wildcard /usr/bin/python3) python3)
@@ -14,7 +15,7 @@ PACKAGES := bc binutils bison bpftool cpio flex gcc gdb kmod libc6-dev libelf-de
 	lz4 make patch python3-dev python3-venv xz-utils zstd
 BENCH_PACKAGES := gdbserver qemu-system-x86
 
-.PHONY: setup packages bench-packages run test soak lint bench clean
+.PHONY: setup packages bench-packages run test soak lint bench unchanged clean
 
 run: setup
 	$(BIN)/nk run examples/two-linuxes.toml
@@ -47,6 +48,10 @@ $(VENV)/installed: pyproject.toml nanokernel_vm/cpu/_ticker.c
 	$(SYSTEM_PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	@touch $@
+
+# The guest patches with their option off change no object: some minutes
+unchanged: setup
+	$(BIN)/python -m tests.unchanged
 
 clean:
 	rm -rf $(VENV) build *.egg-info nanokernel_vm/cpu/*.so

@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ VERSION = (6, 1)
 PACKAGE = "linux-source-6.1"
 PATCHES = Path(__file__).parents[2] / "guest_patches"
 FRAGMENT = PATCHES / "kconfig.fragment"
+HEADER = PATCHES / "include/nanokernel_abi.h"
 
 PRODUCTS = {
     "vmlinux": "vmlinux",
@@ -74,11 +75,17 @@ def inputs() -> Mapping[str, str]:
     }
 
 
-def build(into: Path, final: Path) -> None:
-    """Compile the kernel and leave its products and their sources below ``into``."""
+def build(into: Path, final: Path, patches: Sequence[Patch] | None = None) -> None:
+    """Compile the kernel and leave its products and their sources below ``into``.
+
+    Args:
+        into: Where to build.
+        final: Where that will be found later.
+        patches: What is applied; None: the whole series.
+    """
     tree = into / "linux"
     unpack(tree)
-    prepare(tree)
+    prepare(tree, patches)
     configure(tree)
     _compile(tree, final)
     for product, name in PRODUCTS.items():
@@ -105,29 +112,28 @@ def unpack(tree: Path) -> None:
             watch(command, lambda _: progress.at(next(count)))
 
 
-def prepare(tree: Path) -> None:
-    """Apply the series and add the generated header.
+def prepare(tree: Path, patches: Sequence[Patch] | None = None) -> None:
+    """Apply patches, by default the series, and add the generated header.
 
     Raises:
         BuildError: A patch does not fit this source.
     """
-    for patch in series():
+    for patch in series() if patches is None else patches:
         command = ["patch", "-p1", "--fuzz=0", "--no-backup-if-mismatch", "-s"]
         run(command, cwd=tree, stdin=patch.path.read_bytes())
-    header = PATCHES / "include/nanokernel_abi.h"
-    shutil.copy(header, tree / "arch/x86/include/asm")
+    shutil.copy(HEADER, tree / "arch/x86/include/asm")
 
 
-def configure(tree: Path) -> None:
+def configure(tree: Path, fragment: Path = FRAGMENT) -> None:
     """Write ``.config`` from the fragment.
 
     Raises:
         BuildError: The kernel's Kconfig did not take all of it.
     """
-    run(["make", f"KCONFIG_ALLCONFIG={FRAGMENT}", "allnoconfig"], cwd=tree)
+    run(["make", f"KCONFIG_ALLCONFIG={fragment}", "allnoconfig"], cwd=tree)
     config = (tree / ".config").read_text().splitlines()
     wanted = [
-        row for row in FRAGMENT.read_text().splitlines() if row.startswith("CONFIG")
+        row for row in fragment.read_text().splitlines() if row.startswith("CONFIG")
     ]
     refused = sorted(set(wanted) - set(config))
     if refused:

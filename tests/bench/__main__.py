@@ -5,7 +5,8 @@ import shutil
 from collections.abc import Callable
 from statistics import median
 
-from tests.bench import peers
+from nanokernel_vm import build
+from tests.bench import peers, plain_guest
 from tests.bench.packets import Figures
 
 BOOTS = 5
@@ -52,5 +53,23 @@ def packets() -> None:
         print(f"{title:22}{cells}   {aim}")
 
 
+def frames() -> None:
+    """Boot the guest to its shell with extended frames and without, in turn."""
+    kernels = {"extended": build.ensure("guest"), "plain": plain_guest.kernel()}
+    times: dict[str, list[float]] = {name: [] for name in kernels}
+    for _ in range(BOOTS):
+        for name, kernel in kernels.items():
+            times[name].append(plain_guest.boot_seconds(kernel))
+    ratio = median(
+        ours / theirs
+        for ours, theirs in zip(times["extended"], times["plain"], strict=True)
+    )
+    for name, seconds in times.items():
+        print(f"guest to shell, {name} frames {median(seconds):6.2f} s  ", end="")
+        print(f"({min(seconds):.2f} to {max(seconds):.2f})")
+    print(f"extended / plain: {ratio:.2f}  (at most 1.3)")
+
+
 boots()
+frames()
 packets()
