@@ -13,7 +13,7 @@ from typing import NamedTuple, Self
 REVISION = 1  # counts incompatible changes; a guest refuses any other
 
 PORT_HYPERCALL = 0xE0
-PORT_RETURN = 0xE1  # out by IRET's last step back; rsp: an extended frame
+PORT_RETURN = 0xE1  # told just before an IRET that rsp is at an extended frame
 PORT_COM2 = 0x2F8  # the guest's only device with ports of its own
 
 CPUID_SIGNATURE_LEAF = 0x4000_0000  # eax: highest leaf, then the signature
