@@ -3,7 +3,7 @@
 
 import json as json_module
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import NoteSection
 
+from nanokernel_vm.build import ARTIFACTS, cached
 from nanokernel_vm.build.cache import root
 from nanokernel_vm.debug.client import Client, NoAnswer
 from nanokernel_vm.errors import ConfigError
@@ -79,7 +80,7 @@ def _cached_symbols(core: Path, vmcoreinfo: bytes) -> Path:
     """The symbol file that was made for the very kernel that a core is of."""
     rows = (row for row in vmcoreinfo.splitlines() if row.startswith(_BUILD_ID))
     build_id = next(rows, _BUILD_ID).removeprefix(_BUILD_ID).decode(errors="replace")
-    for file in sorted(root().glob("*-symbols/*/vmlinux.debug")):
+    for file in _symbol_files():
         if build_id and _has_build_id(file, build_id):
             return file
     release = vmcoreinfo.partition(b"\n")[0].removeprefix(b"OSRELEASE=")
@@ -87,6 +88,15 @@ def _cached_symbols(core: Path, vmcoreinfo: bytes) -> Path:
         f"{core} is of Linux {release.decode(errors='replace')}, build "
         f"{build_id or 'unknown'}: no symbol file in {root()} is; give --symbols FILE"
     )
+
+
+def _symbol_files() -> Iterator[Path]:
+    """Those of today's kernels, then all that were made before, the last one first."""
+    for name in ARTIFACTS:
+        if name.endswith("-symbols") and (file := cached(name)) is not None:
+            yield file
+    before = root().glob("*-symbols/*/vmlinux.debug")
+    yield from sorted(before, key=lambda file: file.stat().st_mtime, reverse=True)
 
 
 def _has_build_id(file: Path, build_id: str) -> bool:

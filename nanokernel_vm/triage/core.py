@@ -139,12 +139,14 @@ def _pieces(headers: list[Any], size: int) -> Iterator[_Piece]:
 
 def _registers(data: mmap.mmap, header: Any) -> Iterator[dict[str, int]]:
     """The registers of each NT_PRSTATUS note of a segment."""
-    at, end = header["p_offset"], header["p_offset"] + header["p_filesz"]
-    while at + _NOTE.size <= min(end, len(data)):
+    at = header["p_offset"]
+    end = min(at + header["p_filesz"], len(data))
+    while at + _NOTE.size <= end:
         name, size, kind = _NOTE.unpack_from(data, at)
         text = at + _NOTE.size
         at = text + (name + 3 & ~3)
-        if kind == _PRSTATUS and data[text : text + 4] == b"CORE":
+        whole = at + size <= end and size >= _REGISTERS + 8 * len(_NAMES)
+        if kind == _PRSTATUS and data[text : text + 4] == b"CORE" and whole:
             values = unpack_from(f"<{len(_NAMES)}Q", data, at + _REGISTERS)
             yield dict(zip(_NAMES, values, strict=True))
         at += size + 3 & ~3

@@ -142,7 +142,7 @@ class _Examination:
         ]
         yield from now
         yield from findings.of_incidents(
-            told, now, lambda row: self._freed(kernel, row)
+            told, now, lambda row: self._freed(kernel, row), seen.cpu_names
         )
         if not any(incident.panics for incident in told):
             yield from states.interrupts_off(

@@ -31,7 +31,10 @@ Freed = Callable[[Sequence[int]], str]
 
 
 def of_incidents(
-    told: Iterable[Incident], now: Sequence[Finding], freed: Freed
+    told: Iterable[Incident],
+    now: Sequence[Finding],
+    freed: Freed,
+    stack: Sequence[str] = (),
 ) -> Iterator[Finding]:
     """Yield the findings of the log.
 
@@ -39,6 +42,8 @@ def of_incidents(
         told: All incidents.
         now: What the kernel's state has shown already, not to be said twice.
         freed: Says of pointers whether one was read out of freed memory; empty: no.
+        stack: Functions on the CPU: where the kernel is if it has panicked, of which it
+            says nothing in its log after an oops (kernel/panic.c: panic).
     """
     busy = {word for row in now for word in row.task.split(", ")}
     told = list(told)
@@ -46,13 +51,20 @@ def of_incidents(
         if incident.kind is Kind.HUNG_TASK and incident.task in busy:
             continue
         if incident.kind is not Kind.OUT_OF_MEMORY:
-            yield _finding(incident, freed)
+            silent = incident.panics and not incident.frames
+            frames = _panicked(stack) if silent else incident.frames
+            yield _finding(incident, tuple(frames), freed)
     starved = [row for row in told if row.kind is Kind.OUT_OF_MEMORY]
     if starved:
         yield _out_of_memory(starved)
 
 
-def _finding(incident: Incident, freed: Freed) -> Finding:
+def _panicked(stack: Sequence[str]) -> Sequence[str]:
+    """The functions from panic() on: inside it the kernel waits for ever."""
+    return stack[stack.index("panic") :] if "panic" in stack else stack
+
+
+def _finding(incident: Incident, frames: tuple[str, ...], freed: Freed) -> Finding:
     kind = incident.kind
     evidence = tuple(row for row in incident.lines if _telling(row))[:_EVIDENCE]
     if kind in _POINTERS:
@@ -63,11 +75,11 @@ def _finding(incident: Incident, freed: Freed) -> Finding:
     return Finding(
         kind=kind,
         what=_what(kind, incident),
-        functions=_functions(incident.frames),
+        functions=_functions(frames),
         time=incident.time / SECOND,
         task=incident.task,
         evidence=evidence,
-        frames=tuple(incident.frames),
+        frames=frames,
     )
 
 

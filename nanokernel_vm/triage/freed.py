@@ -100,9 +100,12 @@ def _odd(pointer: int) -> bool:
 
 
 def _direct_map(program: Program) -> int:
-    if "page_offset_base" in program:
-        return int(program["page_offset_base"].value_())
-    return 0xFFFF888000000000  # Documentation/x86/x86_64/mm.rst
+    """Where it begins: a variable, unless the kernel knows no other place."""
+    try:
+        place = program.symbol("page_offset_base").address
+    except LookupError:
+        return 0xFFFF888000000000  # Documentation/x86/x86_64/mm.rst
+    return int(program.read_u64(place))
 
 
 def _object(program: Program, cache: Object, place: int) -> int | None:

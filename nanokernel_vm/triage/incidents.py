@@ -37,7 +37,7 @@ _STARTS = [
         (r"double fault: ", Kind.DOUBLE_FAULT),
         (r"BUG: soft lockup", Kind.SOFT_LOCKUP),
         (r"detected hard LOCKUP", Kind.HARD_LOCKUP),
-        (r"rcu: INFO: .* detected stalls?", Kind.RCU_STALL),
+        (r"rcu: INFO: .*detected stalls?", Kind.RCU_STALL),
         (r"INFO: task .*:\d+ blocked for more than", Kind.HUNG_TASK),
         (r"BUG: (scheduling while atomic|sleeping function)", Kind.SCHEDULING),
         (r" invoked oom-killer: ", Kind.OUT_OF_MEMORY),

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Cores, made here byte by byte."""
+
+from pathlib import Path
+from struct import pack
+
+import pytest
+from drgn import FaultError
+
+from nanokernel_vm.triage.core import Core, CoreError
+
+ET_CORE, EM_X86_64, PT_LOAD, PT_NOTE = 4, 62, 1, 4
+HEADER, ENTRY = 64, 56
+
+
+def elf(*segments: tuple[int, int, bytes], kind: int = ET_CORE) -> bytes:
+    """An ELF file of segments: type, physical address, contents."""
+    head = b"\x7fELF\2\1\1" + bytes(9)
+    head += pack("<HHIQQQIHHHHHH", kind, EM_X86_64, 1, 0, HEADER, 0, 0, HEADER,
+                 ENTRY, len(segments), 0, 0, 0)  # fmt: skip
+    at, table, contents = HEADER + ENTRY * len(segments), b"", b""
+    for type_, address, content in segments:
+        place, size = at + len(contents), len(content)
+        table += pack("<IIQQQQQQ", type_, 4, place, 0, address, size, size, 0)
+        contents += content
+    return head + table + contents
+
+
+def prstatus(**registers: int) -> bytes:
+    """A note with a CPU's registers."""
+    names = "r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi orig_rax rip cs"
+    values = [registers.get(name, 0) for name in [*names.split(), "eflags", "rsp"]]
+    description = bytes(112) + pack("<20Q", *values) + bytes(64)
+    return pack("<III8s", 5, len(description), 1, b"CORE\0") + description
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "vmcore"
+
+
+def test_memory_is_found_by_physical_address(file: Path) -> None:
+    low, high = bytes(range(256)) * 16, b"\x5a" * 4096
+    file.write_bytes(elf((PT_LOAD, 0x3000, high), (PT_LOAD, 0x1000, low)))
+    core = Core(file)
+    assert (core.base, core.end, core.size) == (0x1000, 0x4000, 0x3000)
+    assert core.word(0x1008) == 0x0F0E0D0C0B0A0908
+    assert core.read(0x1FFE, 2) == b"\xfe\xff"
+    assert core.read(0x3000, 4096) == high
+
+
+def test_a_hole_is_no_memory(file: Path) -> None:
+    file.write_bytes(elf((PT_LOAD, 0, bytes(4096)), (PT_LOAD, 0x2000, bytes(4096))))
+    core = Core(file)
+    assert core.word(0x1000) == 0
+    for address, length in ((0x1000, 1), (0xFFF, 2), (0x1FFF, 2), (0x2FFF, 2)):
+        with pytest.raises(FaultError):
+            core.read(address, length)
+
+
+def test_a_read_may_go_over_a_seam(file: Path) -> None:
+    file.write_bytes(elf((PT_LOAD, 0, b"a" * 4096), (PT_LOAD, 4096, b"b" * 4096)))
+    assert Core(file).read(4095, 2) == b"ab"
+
+
+def test_the_first_cpus_registers(file: Path) -> None:
+    other = pack("<III8s", 5, 4, 6, b"QEMU\0") + b"1234"
+    notes = other + prstatus(rip=7, rsp=8, r15=9, eflags=2) + prstatus(rip=1)
+    file.write_bytes(elf((PT_NOTE, 0, notes), (PT_LOAD, 0, bytes(8))))
+    registers = Core(file).registers
+    assert {n: registers[n] for n in ("rip", "rsp", "r15", "eflags")} == {
+        "rip": 7, "rsp": 8, "r15": 9, "eflags": 2,
+    }  # fmt: skip
+
+
+def test_a_core_without_registers(file: Path) -> None:
+    file.write_bytes(elf((PT_LOAD, 0, bytes(8))))
+    assert Core(file).registers == {}
+
+
+def test_a_core_that_was_cut_off_has_what_is_left(file: Path) -> None:
+    file.write_bytes(elf((PT_LOAD, 0, b"a" * 4096))[:-96])
+    core = Core(file)
+    assert core.end == 4000
+    with pytest.raises(FaultError):
+        core.read(3999, 2)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "is empty"),
+        (b"KDUMP   " + bytes(99), "makedumpfile -E"),
+        (b"#!/bin/sh", "is not an ELF core"),
+        (b"\x7fELF" + bytes(99), "is damaged"),
+        (b"\x7fELF\2\1\1" + bytes(20), "is damaged"),
+        (elf((PT_LOAD, 0, b"x"), kind=2), "no core of x86-64"),
+        (elf((PT_NOTE, 0, b"")), "holds no memory"),
+    ],
+)  # fmt: skip
+def test_what_is_no_core(file: Path, content: bytes, complaint: str) -> None:
+    file.write_bytes(content)
+    with pytest.raises(CoreError, match=complaint):
+        Core(file)
+
+
+def test_notes_that_are_cut_off(file: Path) -> None:
+    for length in range(0, 200, 7):
+        notes = prstatus(rip=7)[:length]
+        file.write_bytes(elf((PT_LOAD, 0, bytes(8)), (PT_NOTE, 0, notes)))
+        assert Core(file).registers.get("rip", 0) == 0
