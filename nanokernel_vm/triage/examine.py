@@ -113,7 +113,7 @@ class _Examination:
             condition=subject.condition,
             release=system.release if system else _release(subject.kernel),
             uptime=system.uptime / states.SECOND if system else None,
-            taint=system.taint if system else "",
+            taint="".join(system.taint.split()) if system else "",
             findings=tuple(found),
             signature=_signature(found, seen),
             registers=dict(cpu.registers),

@@ -76,6 +76,7 @@ def _report(report: Report) -> Iterator[str]:
 def _finding(number: int, finding: Finding) -> Iterator[str]:
     yield f"<h3>{number}. {escape(finding.what)}</h3>"
     rows = [("in", " and ".join(finding.functions)), ("task", finding.task)]
+    rows.append(("by", text.calls(finding)))
     if finding.time is not None:
         rows.append(("at", f"{finding.time:.6f} s"))
     yield _facts(row for row in rows if row[1])

@@ -48,8 +48,9 @@ _STARTS = [
         (r"^[\w ,]+: [0-9a-f]{4} \[#\d+\]", Kind.OOPS),
     )
 ]  # fmt: skip
+# What a headline can do without: the kernel's exclamations and an oops' number.
 _TEXT = re.compile(
-    r"(?:\[ cut here \].*|Kernel panic - not syncing: |watchdog: |BUG: )"
+    r"Kernel panic - not syncing: |watchdog: |BUG: |: [0-9a-f]{4} \[#\d+\].*"
 )
 _PLACE = r"([\w.$]+)\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[(\w+).*\])?"
 _FRAME = re.compile(rf"^\s+(\? )?{_PLACE}$")

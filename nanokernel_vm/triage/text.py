@@ -2,16 +2,26 @@
 """A report as lines for a terminal."""
 
 from collections.abc import Iterable, Iterator
+from itertools import groupby
 
 from nanokernel_vm.triage.report import Finding, Interrupt, Memory, Report, Stack
 
 _FRAMES_MAX = 24
+_CALLERS = 8
+_LOG = 24  # lines
 
 
 def lines(report: Report) -> Iterator[str]:
-    """Yield the report, what matters most first."""
+    """Yield the report, what matters most first; a few lines if nothing is wrong."""
     yield f"{report.partition}: {report.verdict}"
     yield from _indented(_facts(report))
+    if report.wrong:
+        yield from _details(report)
+    if report.problems:
+        yield from _section("could not be found out", report.problems)
+
+
+def _details(report: Report) -> Iterator[str]:
     for number, finding in enumerate(report.findings, 1):
         yield from _section(f"{number}. {finding.what}", _finding(finding))
     for stack in report.stacks:
@@ -23,9 +33,7 @@ def lines(report: Report) -> Iterator[str]:
     if report.memory:
         yield from _section("memory", memory(report.memory))
     if report.dmesg:
-        yield from _section("end of the log", report.dmesg)
-    if report.problems:
-        yield from _section("could not be found out", report.problems)
+        yield from _section("end of the log", report.dmesg[-_LOG:])
 
 
 def _section(title: str, rows: Iterable[str]) -> Iterator[str]:
@@ -69,7 +77,18 @@ def _finding(finding: Finding) -> Iterator[str]:
         yield f"task {finding.task}"
     if finding.time is not None:
         yield f"at   {finding.time:.6f} s"
+    if path := calls(finding):
+        yield f"by   {path}"
     yield from (f"| {line}" for line in finding.evidence)
+
+
+def calls(finding: Finding) -> str:
+    """Return who has called whom, innermost first, a recursion as one."""
+    if len(finding.functions) != 1:
+        return ""  # several tasks, whose stacks are shown
+    path = [name for name, _ in groupby(finding.frames)]
+    more = " ..." if len(path) > _CALLERS else ""
+    return " < ".join(path[:_CALLERS]) + more
 
 
 def frames(stack: Stack) -> Iterator[str]:

@@ -2,6 +2,7 @@
 """Reports as data, text and HTML."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -62,6 +63,14 @@ def test_the_text_has_everything() -> None:
                  "vector 0x30", "10 of 1000 KiB free", "... 76 more ..."):  # fmt: skip
         assert word in shown
     assert "frame50" not in shown
+    assert "by   f < g" in shown
+
+
+def test_little_is_said_if_nothing_is_wrong() -> None:
+    well = "\n".join(lines(replace(REPORT, findings=(), signature="")))
+    assert "running, nothing wrong" in well
+    assert "last words" not in well
+    assert EVIL in well.splitlines()[-1]  # what could not be found out
 
 
 def test_no_linux_is_a_problem_but_no_cause() -> None:
