@@ -32,6 +32,7 @@ from nanokernel_vm.triage.signature import signature
 _T = TypeVar("_T")
 _STACKS_MAX = 12  # of suspicious tasks
 _DMESG = 60  # lines
+_EXTERNAL = 32  # the first vector that is no exception's
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +158,12 @@ class _Examination:
         return self._try("free objects", partial(free_link, kernel, pointers)) or ""
 
     def _silence(self) -> float | None:
+        """Seconds since an interrupt came; exceptions come whether they may or not."""
         subject = self.subject
         if subject.now is None or not subject.interrupts:
             return None
-        return subject.now - subject.interrupts[-1].time
+        came = [row.time for row in subject.interrupts if row.vector >= _EXTERNAL]
+        return subject.now - (came[-1] if came else subject.interrupts[0].time)
 
 
 @dataclass

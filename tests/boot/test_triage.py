@@ -2,13 +2,16 @@
 """Nine real failures of the stock host: each report names what and where."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 import pytest
 
 from nanokernel_vm.triage import Kind, Report
-from tests.failures.copies import Booted, in_a_copy
+from tests.failures.copies import Booted, core, in_a_copy
 
 pytestmark = pytest.mark.boot
 
@@ -136,6 +139,31 @@ def test_what_is_told_of_each(reports: dict[str, dict[str, Report]]) -> None:
     assert memory.other > memory.total // 2
     assert "deadlocked on memory" in host["memory"].findings[0].what
     assert [f.kind for f in host["stack"].findings] == [Kind.STACK_OVERFLOW, Kind.PANIC]
+
+
+def test_a_core_of_the_same_memory_tells_the_same(
+    booted: Booted, reports: dict[str, dict[str, Report]], tmp_path: Path
+) -> None:
+    file = tmp_path / "vmcore"
+
+    def dump(booted: Booted) -> str:
+        text = fail("deadlock", "", booted)
+        file.write_bytes(core(booted.partition("host")))
+        return text
+
+    live = _read(in_a_copy(booted, dump))["host"]
+    nk = Path(sys.executable).with_name("nk")
+    done = subprocess.run([nk, "triage", "--core", file, "--json"], capture_output=True)
+    (row,) = json.loads(done.stdout)
+    dead = Report.from_dict(row)
+    assert done.returncode == 4
+    assert dead.signature == live.signature == reports["deadlock"]["host"].signature
+    assert dead.findings[0].functions == live.findings[0].functions
+    assert [s.frames for s in dead.stacks] == [s.frames for s in live.stacks]
+    assert (dead.memory, dead.modules, dead.dmesg, dead.registers["rip"]) == (
+        live.memory, live.modules, live.dmesg, live.registers["rip"],
+    )  # fmt: skip
+    assert (dead.delivered, dead.interrupts) == (None, ())
 
 
 def _functions(report: Report) -> set[str]:

@@ -14,11 +14,14 @@ from pathlib import Path
 
 from nanokernel_vm.clock import TICKS_PER_SECOND
 from nanokernel_vm.config import load
+from nanokernel_vm.cpu.registers import Registers
 from nanokernel_vm.debug.monitor import Monitor
 from nanokernel_vm.machine import Machine
 from nanokernel_vm.partition import Partition
 from nanokernel_vm.symbols import symbol_file
 from nanokernel_vm.triage import Report
+from stub import amd64
+from tests.failures.elfcore import PT_LOAD, PT_NOTE, elf, prstatus
 from tests.failures.host import description
 
 _LIMIT = 60  # virtual seconds for anything
@@ -76,6 +79,18 @@ class Booted:
         """What ``monitor triage`` says."""
         answer = self.monitor.run(self.partition("host"), f"triage {name} -j")
         return Report.from_dict(json.loads(answer))
+
+
+def core(partition: Partition) -> bytes:
+    """A partition's memory and registers as an ELF core."""
+    registers = Registers(partition.engine, partition.pid)
+    values = {
+        row.name: int.from_bytes(registers.read(row.number), "little")
+        for row in amd64.REGISTERS[: amd64.BY_NAME["ss"].number + 1]
+    }
+    window = partition.window
+    memory = window.read(window.base, window.size)
+    return elf((PT_NOTE, 0, prstatus(**values)), (PT_LOAD, window.base, memory))
 
 
 def in_a_copy(booted: Booted, work: Callable[[Booted], str]) -> str:
