@@ -7,7 +7,7 @@ itself is not read here: the server's ``monitor`` commands tell.
 
 from importlib import import_module
 
-_SHELLS = ("autoload", "kernel", "unwind", "commands", "printers")
+_SHELLS = ("autoload", "kernel", "unwind", "commands", "frames", "printers")
 _registered: list[str] = []
 
 

@@ -20,6 +20,7 @@ import gdb
 from gdb.unwinder import Unwinder, register_unwinder
 
 from nk import orc
+from nk.abi import HARDWARE_SIZE
 from nk.callers import GENERAL, Caller, caller
 from nk.callers import known as known_of
 from nk.kernel import Kernel, kernel
@@ -36,10 +37,13 @@ class _State(NamedTuple):
     Attributes:
         interrupted: The pc is the next instruction, not one behind a call.
         turns: How often the stacks inside it have gone to a lower one.
+        entered_at: Address of the words that the processor saved, ip first, if it
+            was interrupted.
     """
 
     interrupted: bool
     turns: int
+    entered_at: int | None = None
 
 
 _INNERMOST = _State(True, 0)
@@ -55,6 +59,15 @@ class KernelUnwinder(Unwinder):
     def forget(self, _: object = None) -> None:
         """Registers or memory have changed."""
         self._states.clear()
+
+    def entered_at(self, frame: gdb.Frame) -> int | None:
+        """Address of what the processor saved of a frame; None: it was not interrupted.
+
+        The address is that of ip.
+        """
+        rip, rsp = (int(frame.read_register(name)) & _MASK for name in ("rip", "rsp"))
+        state = self._states.get((gdb.selected_inferior().num, rip, rsp))
+        return state.entered_at if state else None
 
     def __call__(self, pending_frame: gdb.PendingFrame) -> gdb.UnwindInfo | None:
         """Unwind a frame, or leave it to gdb."""
@@ -89,7 +102,8 @@ class KernelUnwinder(Unwinder):
         if left and rule.kind != orc.CALL:
             beyond = 0  # around a signal trampoline's frame gdb compares nothing
         where = (number, outer.saved["rip"], outer.saved["rsp"])
-        self._states[where] = _State(outer.interrupted, beyond)
+        words = None if rule.kind == orc.CALL else outer.identity - HARDWARE_SIZE
+        self._states[where] = _State(outer.interrupted, beyond, words)
         return None if left else frame.info(outer, turns)
 
 
@@ -160,9 +174,11 @@ def _ordered(identity: int, turns: int) -> int:
     return -(1 << 30) + (turns << 24) + identity % (1 << 24) & _MASK
 
 
+unwinder = KernelUnwinder()
+
+
 def register() -> None:
     """Begin to unwind."""
-    unwinder = KernelUnwinder()
     register_unwinder(None, unwinder, replace=True)
     for event in (
         *(gdb.events.cont, gdb.events.memory_changed, gdb.events.register_changed),

@@ -105,7 +105,10 @@ def _irqlog(request: Request) -> dict[str, Any]:
     return {
         "partition": request.partition.name,
         "delivered": log.delivered,
-        "last": [row._asdict() for row in islice(log.deliveries, first, None)],
+        "last": [
+            row._asdict() | {"seconds": row.time / TICKS_PER_SECOND}
+            for row in islice(log.deliveries, first, None)
+        ],
     }
 
 
