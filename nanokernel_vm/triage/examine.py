@@ -239,7 +239,4 @@ def _memory(row: Meminfo) -> Memory:
 
 
 def _release(kernel: Awareness | NoLinuxError) -> str:
-    if isinstance(kernel, NoLinuxError):
-        return ""
-    first = kernel.vmcoreinfo.decode(errors="replace").partition("\n")[0]
-    return first.removeprefix("OSRELEASE=")
+    return "" if isinstance(kernel, NoLinuxError) else kernel.release

@@ -31,7 +31,6 @@ class Irq:
     """One interrupt line as Linux knows it.
 
     Attributes:
-        vector: In the CPU's table; None if no way is known to it.
         chip: The controller's name.
         flow: The function that handles the line, then calls the actions.
         actions: Names given to request_irq; empty: nobody wants it.

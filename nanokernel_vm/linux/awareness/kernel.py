@@ -2,7 +2,7 @@
 """The kernel in a partition's memory, as a drgn program."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import wraps
@@ -11,17 +11,18 @@ from pathlib import Path
 from struct import Struct
 from typing import ParamSpec, Protocol, TypeVar
 
-from drgn import Object, Program, Symbol, host_platform, sizeof
+from drgn import Object, Program, host_platform, sizeof
 from drgn.helpers.linux.cpumask import for_each_online_cpu
-from drgn.helpers.linux.kallsyms import module_kallsyms
 from drgn.helpers.linux.module import (
-    address_to_module,
     for_each_module,
     module_address_regions,
 )
 from drgn.helpers.linux.percpu import per_cpu
+from drgn.helpers.linux.sched import cpu_curr
 
 from nanokernel_vm.errors import MachineError
+from nanokernel_vm.linux.awareness.early import introduce
+from nanokernel_vm.linux.awareness.symbols import MODULES_MAX, find_symbols
 from nanokernel_vm.memory import PAGE_SIZE
 
 # What matters of what drgn finds amiss is raised.
@@ -29,7 +30,6 @@ logging.getLogger("drgn").setLevel(logging.CRITICAL)
 
 _NOTE = Struct("<III12s")  # n_namesz, n_descsz, n_type, name: padded to words
 _NAME = b"VMCOREINFO\0"
-MODULES_MAX = 4096  # a list that is longer has lost its end
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -92,7 +92,8 @@ class Awareness:
 
     Attributes:
         program: The kernel as drgn has it.
-        vmcoreinfo: The text by which the kernel describes itself.
+        release: As uname -r says.
+        vmcoreinfo: The text by which the kernel describes itself; None: not yet.
     """
 
     def __init__(self, window: PhysicalMemory, symbols: Path) -> None:
@@ -101,25 +102,27 @@ class Awareness:
         Raises:
             NoLinuxError: It has not come up yet, or the file is another kernel's.
         """
-        vmcoreinfo = find_vmcoreinfo(window)
-        if vmcoreinfo is None:
+        self.vmcoreinfo = find_vmcoreinfo(window)
+        text = self.vmcoreinfo or understood(introduce)(window, symbols)
+        if text is None:
             raise NoLinuxError("no Linux has introduced itself in memory (yet)")
-        self.vmcoreinfo = vmcoreinfo
+        first = text.partition(b"\n")[0].decode(errors="replace")
+        self.release = first.removeprefix("OSRELEASE=")
         # Not "live": that would be the kernel that this process runs on.
         self.program = Program(host_platform)
-        self._open(window, symbols)
+        self._open(window, symbols, text)
         if self.program.main_module().wants_debug_file():
             raise NoLinuxError(f"{symbols} is not of the kernel that is in memory")
 
     @understood
-    def _open(self, window: PhysicalMemory, symbols: Path) -> None:
+    def _open(self, window: PhysicalMemory, symbols: Path, text: bytes) -> None:
         program = self.program
-        program.set_linux_kernel_custom(self.vmcoreinfo, is_live=False)
+        program.set_linux_kernel_custom(text, is_live=False)
         program.add_memory_segment(
             window.base, window.size, lambda pa, n, _o, _p: window.read(pa, n), True
         )
         program.load_debug_info([symbols])
-        program.register_symbol_finder("modules", _find_symbols, enable_index=-1)
+        program.register_symbol_finder("modules", find_symbols, enable_index=-1)
         self.refresh()
 
     def refresh(self) -> None:
@@ -180,10 +183,11 @@ def clock(program: Program, tsc: int | None) -> int:
     With a time stamp counter as the kernel computes it (arch/x86/kernel/tsc.c:
     cycles_2_ns), else when the scheduler last looked.
     """
-    seen: int = max(
+    clocks = (
         per_cpu(program["runqueues"], cpu).clock.value_()
         for cpu in for_each_online_cpu(program)
     )
+    seen: int = max(clocks, default=0)
     if tsc is None or "cyc2ns" not in program:
         return seen
     row = per_cpu(program["cyc2ns"], 0)
@@ -191,6 +195,15 @@ def clock(program: Program, tsc: int | None) -> int:
     scaled = tsc * data.cyc2ns_mul.value_() >> data.cyc2ns_shift.value_()
     now = (scaled + data.cyc2ns_offset.value_()) & (1 << 64) - 1
     return max(now, seen) if now >> 63 == 0 else seen
+
+
+def current_task(program: Program, cpu: int = 0) -> Object:
+    """Return the ``struct task_struct *`` that a CPU runs.
+
+    Before there is a scheduler that is the first task.
+    """
+    task = cpu_curr(program, cpu)
+    return task if task else program["init_task"].address_of_()
 
 
 def symbol_text(program: Program, address: int) -> str:
@@ -214,29 +227,3 @@ def has(thing: Object, member: str) -> bool:
 def text_of(chars: Object) -> str:
     """Return a C string, whatever is in it."""
     return str(chars.string_(), errors="replace")
-
-
-def _find_symbols(
-    program: Program, name: str | None, address: int | None, one: bool
-) -> Sequence[Symbol]:
-    """Symbols of kernel modules, from the tables that the kernel keeps of them."""
-    with suppress(Exception):
-        found = list(_module_symbols(program, name, address))
-        found.sort(key=lambda symbol: symbol.address, reverse=True)
-        return found[:1] if one else found
-    return ()
-
-
-def _module_symbols(
-    program: Program, name: str | None, address: int | None
-) -> Iterator[Symbol]:
-    if address is None:
-        modules = list(islice(for_each_module(program), MODULES_MAX))
-    else:
-        module = address_to_module(program, address)
-        modules = [module] if module else []
-    for module in modules:
-        for symbol in module_kallsyms(module):
-            inside = address is None or 0 <= address - symbol.address < symbol.size
-            if inside and name in (None, symbol.name):
-                yield symbol

@@ -14,13 +14,14 @@ from drgn import Object, Program, cast, container_of
 from drgn.helpers.linux.cpumask import for_each_online_cpu
 from drgn.helpers.linux.locking import RwsemLocked, rwsem_locked, rwsem_owner
 from drgn.helpers.linux.pid import for_each_task
-from drgn.helpers.linux.sched import cpu_curr, task_on_cpu
+from drgn.helpers.linux.sched import task_on_cpu
 from drgn.helpers.linux.slab import slab_object_info
 
 from nanokernel_vm.linux.awareness.kernel import (
     Awareness,
     Cpu,
     clock,
+    current_task,
     has,
     symbol_text,
     text_of,
@@ -205,8 +206,8 @@ class _Survey:
             if (frame.name or "").partition(".")[0] not in _SPINNING:
                 continue
             address = frame.register("rdi")  # its argument; the loops leave it there
-            frames = task_frames(cpu_curr(self._program, 0), self._cpu)[number + 1 :]
-            spinner = self._party(cpu_curr(self._program, 0), "write", caller(frames))
+            frames = task_frames(current_task(self._program), self._cpu)[number + 1 :]
+            spinner = self._party(current_task(self._program), "write", caller(frames))
             yield self._spinlock(address, spinner)
 
     def _spinlock(self, address: int, spinner: Party) -> Lock:

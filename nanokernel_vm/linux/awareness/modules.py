@@ -13,11 +13,11 @@ from drgn.helpers.linux.module import (
 )
 
 from nanokernel_vm.linux.awareness.kernel import (
-    MODULES_MAX,
     Awareness,
     text_of,
     understood,
 )
+from nanokernel_vm.linux.awareness.symbols import MODULES_MAX
 
 _STATES = {0: "live", 1: "coming", 2: "going", 3: "unformed"}  # enum module_state
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from drgn import Object, Program
 from drgn.helpers.linux.mm import virt_to_phys, vma_find
 from drgn.helpers.linux.pid import find_task
-from drgn.helpers.linux.sched import cpu_curr
 
 from nanokernel_vm.cpu.paging import AddressSpace, Level, Walk
 from nanokernel_vm.linux.awareness.kernel import (
     Awareness,
     NoLinuxError,
+    current_task,
     text_of,
     understood,
 )
@@ -79,7 +79,7 @@ def page_walk(
         pid: Walk the tables of this task instead.
     """
     program = kernel.program
-    task = cpu_curr(program, 0) if pid is None else find_task(program, pid)
+    task = current_task(program) if pid is None else find_task(program, pid)
     if not task:
         raise NoLinuxError(f"there is no task {pid}; ps lists them")
     if pid is not None:

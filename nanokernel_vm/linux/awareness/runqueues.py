@@ -13,6 +13,7 @@ from nanokernel_vm.linux.awareness.kernel import (
     Awareness,
     Cpu,
     clock,
+    current_task,
     text_of,
     understood,
 )
@@ -70,7 +71,7 @@ def runqueues(kernel: Awareness, cpu: Cpu = Cpu()) -> list[RunQueue]:  # noqa: B
 
 
 def _queue(number: int, rq: Object, now: int) -> RunQueue:
-    current = rq.curr.read_()
+    current = current_task(rq.prog_, number)
     queued = [row for row in _queued(rq, now) if row.pid != current.pid.value_()]
     return RunQueue(
         cpu=number,

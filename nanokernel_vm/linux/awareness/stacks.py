@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from drgn import Object, Program, StackFrame, StackTrace
 from drgn.helpers.linux.pid import find_task, for_each_task
-from drgn.helpers.linux.sched import cpu_curr, idle_task, task_on_cpu
+from drgn.helpers.linux.sched import idle_task, task_on_cpu
 
 from nanokernel_vm.linux.awareness.kernel import (
     Awareness,
     Cpu,
     NoLinuxError,
+    current_task,
     text_of,
     understood,
 )
@@ -83,7 +84,7 @@ def backtrace(kernel: Awareness, pid: int, cpu: Cpu) -> TaskStack:
 @understood
 def cpu_backtrace(kernel: Awareness, cpu: Cpu) -> TaskStack:
     """Return the stack of the CPU, whatever runs on it."""
-    task = cpu_curr(kernel.program, 0)
+    task = current_task(kernel.program)
     frames = tuple(cpu_frames(kernel.program, cpu.registers))
     return TaskStack(task.pid.value_(), text_of(task.comm), True, frames)
 

@@ -70,11 +70,16 @@ def sysinfo(kernel: Awareness, cpu: Cpu = Cpu()) -> System:  # noqa: B008 - froz
         uptime=clock(program, cpu.tsc),
         load=loadavg(program),
         tasks=sum(1 for _ in for_each_task(program)),
-        command_line=text_of(program["saved_command_line"]),
+        command_line=_command_line(program),
         taint=tainted(program),
         state=_state(program),
         panicked=_panicked(program),
     )
+
+
+def _command_line(program: Program) -> str:
+    saved = program["saved_command_line"]
+    return text_of(saved if saved else program["boot_command_line"])
 
 
 def _state(program: Program) -> str:

@@ -32,8 +32,9 @@ class Task:
         running: Whether it has the CPU.
         waits_in: Where it sleeps: the innermost function that is not the
             scheduler's or a lock's, as in /proc/PID/wchan; empty if it does not sleep.
-        since: When it last had the CPU, or got it if it runs; nanoseconds of the
-            kernel's clock, as in its log.  0: never.
+        since: When it last had the CPU, or got it if it runs (where the kernel keeps
+            that, or else was last seen with it); nanoseconds of the kernel's clock,
+            as in its log.  0: never.
         age: Nanoseconds from then until now.
         address: Of its ``struct task_struct``.
     """
