@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What must be so before anything is imported."""
+
+import os
+
+# drgn reads debugging information with OpenMP, whose threads a forked copy of this
+# process has not: it would wait for them for ever.
+os.environ["OMP_NUM_THREADS"] = "1"
