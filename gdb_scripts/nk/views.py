@@ -74,6 +74,10 @@ VIEWS = (
         "are that task's.  It ends with the reason if it leads nowhere.",
     ),
     View("sysinfo", "", "Version, uptime, load, command line, taint."),
+    View(
+        "triage", "", "What has happened to the kernel, and where.",
+        "The cause, backtraces, last interrupts, memory, the log's end, a signature.",
+    ),
 )  # fmt: skip
 
 

@@ -161,7 +161,8 @@ def triage(
     A running machine is stopped for as long as it takes to look, then goes on.
 
     Exit codes: 0 nothing is wrong, 2 there is nothing to look at, 3 no answer in time,
-    4 something is wrong.
+    4 something is wrong, or there is no telling because no Linux is to be seen or its
+    memory makes no sense.
     """
     from nanokernel_vm.cli.triage import Options
     from nanokernel_vm.cli.triage import triage as run_triage

@@ -49,7 +49,7 @@ def triage(options: Options) -> int:
         print(f"nk: {error}", file=sys.stderr)
         return TIMEOUT
     _show(reports, options)
-    return WRONG if any(report.wrong for report in reports) else WELL
+    return WELL if all(report.well for report in reports) else WRONG
 
 
 def _live(where: str) -> list[Report]:

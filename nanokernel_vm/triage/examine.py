@@ -112,7 +112,7 @@ class _Examination:
         return Report(
             partition=subject.name,
             condition=subject.condition,
-            release=system.release if system else _release(subject.kernel),
+            release=(system.release if system else "") or _release(subject.kernel),
             uptime=system.uptime / states.SECOND if system else None,
             taint="".join(system.taint.split()) if system else "",
             findings=tuple(found),

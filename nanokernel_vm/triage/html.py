@@ -51,7 +51,7 @@ def page(reports: Sequence[Report]) -> str:
 
 
 def _report(report: Report) -> Iterator[str]:
-    yield f'<section class="{"wrong" if report.wrong else "well"}">'
+    yield f'<section class="{"well" if report.well else "wrong"}">'
     yield f"<h2>{escape(report.partition)}</h2>"
     yield f'<p class="verdict">{escape(report.verdict)}</p>'
     yield _facts(text.facts(report))

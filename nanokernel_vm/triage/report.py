@@ -183,14 +183,22 @@ class Report:
     def verdict(self) -> str:
         """The report in one line."""
         if not self.findings:
-            return f"{self._life}, nothing wrong" if self.release else _NO_LINUX
+            return self._calm() if self.release else _NO_LINUX
         first = self.findings[0]
         where = " and ".join(first.functions)
         return f"{first.what}, in {where}" if where else first.what
 
     @property
-    def _life(self) -> str:
-        return _LIVES.get(self.condition, self.condition)
+    def well(self) -> bool:
+        """Whether all has been looked at, and nothing is wrong."""
+        return not self.findings and not self.problems
+
+    def _calm(self) -> str:
+        life = _LIVES.get(self.condition, self.condition)
+        if not self.problems:
+            return f"{life}, nothing wrong"
+        unread = ", ".join(problem.partition(":")[0] for problem in self.problems)
+        return f"{life}, but there is no telling: {unread} cannot be read"
 
     def to_dict(self) -> dict[str, Any]:
         """What JSON knows."""

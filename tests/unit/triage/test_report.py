@@ -67,10 +67,20 @@ def test_the_text_has_everything() -> None:
 
 
 def test_little_is_said_if_nothing_is_wrong() -> None:
-    well = "\n".join(lines(replace(REPORT, findings=(), signature="")))
-    assert "running, nothing wrong" in well
-    assert "last words" not in well
-    assert EVIL in well.splitlines()[-1]  # what could not be found out
+    calm = replace(REPORT, findings=(), signature="", problems=())
+    shown = list(lines(calm))
+    assert shown[0] == f"{EVIL}: running, nothing wrong"
+    assert calm.well
+    assert not any("last words" in line for line in shown)
+
+
+def test_what_could_not_be_read_may_be_wrong() -> None:
+    problems = ("tasks: nonsense", "log: nonsense")
+    report = replace(REPORT, findings=(), signature="", problems=problems)
+    assert not report.well
+    assert not report.wrong
+    assert report.verdict.endswith("no telling: tasks, log cannot be read")
+    assert list(lines(report))[-2:] == [f"  {problem}" for problem in problems]
 
 
 def test_no_linux_is_a_problem_but_no_cause() -> None:
