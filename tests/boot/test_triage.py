@@ -69,11 +69,6 @@ def _read(text: str) -> dict[str, Report]:
 
 
 @pytest.fixture(scope="module")
-def booted() -> Booted:
-    return Booted()
-
-
-@pytest.fixture(scope="module")
 def reports(booted: Booted) -> dict[str, dict[str, Report]]:
     """By failure and partition."""
     return {how: _read(in_a_copy(booted, partial(fail, how, ""))) for how in FAILURES}

@@ -11,7 +11,10 @@
 #include <linux/list.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
+#include <linux/rwsem.h>
+#include <linux/semaphore.h>
 #include <linux/slab.h>
+#include <linux/spinlock.h>
 #include <linux/string.h>
 
 static char *how = "";
@@ -49,6 +52,86 @@ static noinline int fail_deadlock(void)
 {
 	kthread_run(take_a_then_b, NULL, "nk_ab");
 	kthread_run(take_b_then_a, NULL, "nk_ba");
+	return 0;
+}
+
+/* --- queues of every kind of lock ------------------------------------------- */
+
+static DECLARE_RWSEM(written);
+static DECLARE_RWSEM(read);
+static struct semaphore never;
+static struct mutex *on_heap;
+
+static noinline int write_and_sleep(void *unused)
+{
+	down_write(&written);
+	ssleep(1000);
+	return 0;
+}
+
+static noinline int read_and_sleep(void *unused)
+{
+	down_read(&read);
+	mutex_lock(on_heap);
+	ssleep(1000);
+	return 0;
+}
+
+static noinline int want_to_read(void *unused)
+{
+	msleep(20);
+	down_read(&written);
+	return 0;
+}
+
+static noinline int want_to_write(void *unused)
+{
+	msleep(40);
+	down_write(&written);
+	return 0;
+}
+
+static noinline int want_to_write_what_is_read(void *unused)
+{
+	msleep(20);
+	down_write(&read);
+	return 0;
+}
+
+static noinline int want_never(void *unused)
+{
+	down(&never);
+	return 0;
+}
+
+static noinline int want_on_heap(void *unused)
+{
+	msleep(20);
+	mutex_lock(on_heap);
+	return 0;
+}
+
+static noinline int fail_queues(void)
+{
+	sema_init(&never, 0);
+	on_heap = kmalloc(sizeof(*on_heap), GFP_KERNEL);
+	mutex_init(on_heap);
+	kthread_run(write_and_sleep, NULL, "nk_writer");
+	kthread_run(read_and_sleep, NULL, "nk_reader");
+	kthread_run(want_to_read, NULL, "nk_to_read");
+	kthread_run(want_to_write, NULL, "nk_to_write");
+	kthread_run(want_to_write_what_is_read, NULL, "nk_other");
+	kthread_run(want_never, NULL, "nk_never");
+	kthread_run(want_on_heap, NULL, "nk_heap");
+	return 0;
+}
+
+static DEFINE_SPINLOCK(taken);
+
+static noinline int __init fail_twice(void)	/* in a section of its own */
+{
+	spin_lock(&taken);
+	spin_lock(&taken);
 	return 0;
 }
 
@@ -154,6 +237,10 @@ static int __init nk_fail_init(void)
 {
 	if (!strcmp(how, "deadlock"))
 		return fail_deadlock();
+	if (!strcmp(how, "queues"))
+		return fail_queues();
+	if (!strcmp(how, "twice"))
+		return fail_twice();
 	if (!strcmp(how, "spin"))
 		return fail_spin();
 	if (!strcmp(how, "null"))
