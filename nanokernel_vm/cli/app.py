@@ -138,8 +138,12 @@ def gdb(
 )
 def triage(
     live: Annotated[
-        str, typer.Option(metavar="HOST:PORT|unix:PATH", help="Where nk run serves.")
-    ] = "localhost:1234",
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT|unix:PATH",
+            help="Where nk run serves; localhost:1234 if neither this nor --core.",
+        ),
+    ] = None,
     core: Annotated[
         Path | None, typer.Option(metavar="FILE", help="An ELF vmcore instead.")
     ] = None,

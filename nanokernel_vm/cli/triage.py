@@ -23,14 +23,15 @@ from nanokernel_vm.triage.text import lines
 from stub.endpoint import parse_endpoint
 
 WELL, TIMEOUT, WRONG = 0, 3, 4
+_USUAL = "localhost:1234"
 _BUILD_ID = b"BUILD-ID="
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What was asked for; ``core`` None: a live machine."""
+    """What was asked for; neither ``live`` nor ``core``: where ``nk run`` serves."""
 
-    live: str
+    live: str | None
     core: Path | None
     symbols: Path | None
     json: bool
@@ -43,8 +44,10 @@ def triage(options: Options) -> int:
     Raises:
         MachineError: There is nothing to make one of.
     """
+    if options.live is not None and options.core is not None:
+        raise ConfigError("--live and --core: give one of them")
     try:
-        reports = _of_core(options) if options.core else _live(options.live)
+        reports = _of_core(options) if options.core else _live(options.live or _USUAL)
     except NoAnswer as error:
         print(f"nk: {error}", file=sys.stderr)
         return TIMEOUT

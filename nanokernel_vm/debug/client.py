@@ -8,6 +8,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -119,7 +120,8 @@ class Client:
                 raise self._failed("the server has hung up")
             events = self._decoder.feed(data)
             self._packets = iter([e.payload for e in events if isinstance(e, Packet)])
-        self._socket.sendall(b"+")
+        with suppress(OSError):  # who has gone needs no thanks
+            self._socket.sendall(b"+")
         return payload
 
     def _failed(self, why: str) -> ConnectionFailed:
@@ -141,14 +143,20 @@ def _connected(endpoint: Endpoint, patience: float) -> socket.socket:
     try:
         if isinstance(endpoint, Tcp):
             return socket.create_connection((endpoint.host, endpoint.port), patience)
-        if not isinstance(endpoint, Unix):
-            raise ConnectionFailed(
-                f"{endpoint}: a live machine is at HOST:PORT or unix:PATH"
-            )
-        connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(patience)
-        connection.connect(endpoint.path)
-        return connection
+        if isinstance(endpoint, Unix):
+            return _unix(endpoint.path, patience)
     except OSError as error:
         why = error.strerror or str(error)
         raise ConnectionFailed(f"{endpoint}: {why}; is nk run serving there?") from None
+    raise ConnectionFailed(f"{endpoint}: a live machine is at HOST:PORT or unix:PATH")
+
+
+def _unix(path: str, patience: float) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(patience)
+    try:
+        connection.connect(path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection

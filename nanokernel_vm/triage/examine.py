@@ -1,33 +1,29 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Looks at one kernel and writes the report."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
 from nanokernel_vm.linux.awareness import Awareness, Cpu, NoLinuxError
-from nanokernel_vm.linux.awareness.kernel import symbol_text
-from nanokernel_vm.linux.awareness.locks import Locks, locks
+from nanokernel_vm.linux.awareness.locks import locks
 from nanokernel_vm.linux.awareness.log import Record, dmesg
-from nanokernel_vm.linux.awareness.memory import Meminfo, meminfo
+from nanokernel_vm.linux.awareness.memory import meminfo
 from nanokernel_vm.linux.awareness.modules import modules
-from nanokernel_vm.linux.awareness.stacks import TaskStack, backtrace, cpu_backtrace
-from nanokernel_vm.linux.awareness.system import System, sysinfo
-from nanokernel_vm.linux.awareness.tasks import Task, tasks
-from nanokernel_vm.triage import findings, states
+from nanokernel_vm.linux.awareness.stacks import backtrace, cpu_backtrace
+from nanokernel_vm.linux.awareness.system import sysinfo
+from nanokernel_vm.linux.awareness.tasks import tasks
+from nanokernel_vm.triage import findings, sections, states
 from nanokernel_vm.triage.freed import free_link, poison
 from nanokernel_vm.triage.incidents import incidents
 from nanokernel_vm.triage.report import (
     RANKS,
     Finding,
     Interrupt,
-    Kind,
-    Memory,
     Report,
-    Stack,
 )
-from nanokernel_vm.triage.signature import signature
+from nanokernel_vm.triage.sections import Seen
 
 _T = TypeVar("_T")
 _STACKS_MAX = 12  # of suspicious tasks
@@ -77,15 +73,15 @@ class _Examination:
         subject = self.subject
         if isinstance(subject.kernel, NoLinuxError):
             self.problems.append(str(subject.kernel))
-            return self._assemble(None, [], _Seen())
+            return self._assemble(None, [], Seen())
         kernel, cpu = subject.kernel, subject.cpu
         log = self._try("log", partial(dmesg, kernel)) or []
-        seen = _Seen(
+        seen = Seen(
             tasks=self._try("tasks", partial(tasks, kernel, cpu)) or [],
             locks=self._try("locks", partial(locks, kernel, cpu)),
             cpu=self._try("CPU's stack", partial(cpu_backtrace, kernel, cpu)),
         )
-        for pid in _suspicious(seen)[:_STACKS_MAX]:
+        for pid in sections.suspicious(seen)[:_STACKS_MAX]:
             stack = self._try(f"stack of {pid}", partial(backtrace, kernel, pid, cpu))
             if stack is not None:
                 seen.stacks[pid] = stack
@@ -99,7 +95,7 @@ class _Examination:
             return None
 
     def _assemble(
-        self, kernel: Awareness | None, log: Sequence[Record], seen: "_Seen"
+        self, kernel: Awareness | None, log: Sequence[Record], seen: "Seen"
     ) -> Report:
         subject, cpu = self.subject, self.subject.cpu
         system = memory = loaded = None
@@ -112,23 +108,23 @@ class _Examination:
         return Report(
             partition=subject.name,
             condition=subject.condition,
-            release=(system.release if system else "") or _release(subject.kernel),
+            release=sections.release(subject.kernel),
             uptime=system.uptime / states.SECOND if system else None,
             taint="".join(system.taint.split()) if system else "",
             findings=tuple(found),
-            signature=_signature(found, seen),
+            signature=sections.signature_of(found, seen),
             registers=dict(cpu.registers),
-            stacks=tuple(_stacks(seen, system)),
+            stacks=tuple(sections.stacks(seen, system)),
             delivered=subject.delivered,
-            interrupts=tuple(_interrupts(kernel, subject.interrupts)),
-            memory=_memory(memory) if memory else None,
+            interrupts=tuple(sections.interrupts(kernel, subject.interrupts)),
+            memory=sections.memory(memory) if memory else None,
             modules=tuple(f"{m.name} {m.taints}".strip() for m in loaded or ()),
             dmesg=tuple(map(str, log[-_DMESG:])),
             problems=tuple(self.problems),
         )
 
     def _findings(
-        self, kernel: Awareness | None, log: Sequence[Record], seen: "_Seen"
+        self, kernel: Awareness | None, log: Sequence[Record], seen: "Seen"
     ) -> Iterator[Finding]:
         subject = self.subject
         if subject.failure:
@@ -164,79 +160,3 @@ class _Examination:
             return None
         came = [row.time for row in subject.interrupts if row.vector >= _EXTERNAL]
         return subject.now - (came[-1] if came else subject.interrupts[0].time)
-
-
-@dataclass
-class _Seen:
-    """What awareness has returned."""
-
-    tasks: list[Task] = field(default_factory=list)
-    locks: Locks | None = None
-    cpu: TaskStack | None = None
-    stacks: dict[int, TaskStack] = field(default_factory=dict)
-
-    @property
-    def cpu_names(self) -> tuple[str, ...]:
-        return states.names(self.cpu.frames) if self.cpu else ()
-
-    @property
-    def who(self) -> str:
-        return f"{self.cpu.name} ({self.cpu.pid})" if self.cpu else ""
-
-
-def _suspicious(seen: _Seen) -> list[int]:
-    """Tasks that wait for locks, have them, or sleep in state D."""
-    pids = [row.pid for row in seen.tasks if row.state == "D"]
-    for lock in seen.locks.locks if seen.locks else ():
-        pids += [party.pid for party in (*lock.owners, *lock.waiters)]
-    return list(dict.fromkeys(pids))
-
-
-def _signature(found: Sequence[Finding], seen: _Seen) -> str:
-    if not found:
-        return ""
-    first = found[0]
-    if first.kind is not Kind.DEADLOCK or seen.locks is None:
-        return signature(first.kind, [first.frames])
-    stacks = [seen.stacks.get(pid) for pid in seen.locks.cycles[0]]
-    return signature(first.kind, [states.names(s.frames) for s in stacks if s])
-
-
-def _stacks(seen: _Seen, system: System | None) -> Iterator[Stack]:
-    if seen.cpu:
-        note = "has panicked" if system and system.panicked is not None else ""
-        yield _stack(seen.cpu, f"CPU, task {seen.who}", note)
-    rows = {task.pid: task for task in seen.tasks}
-    for pid, stack in seen.stacks.items():
-        task = rows.get(pid)
-        note = f"state {task.state}, {task.age / 1e9:.1f} s" if task else ""
-        yield _stack(stack, f"task {stack.name} ({pid})", note)
-
-
-def _stack(stack: TaskStack, title: str, note: str) -> Stack:
-    return Stack(title, note, tuple(map(str, stack.frames)))
-
-
-def _interrupts(
-    kernel: Awareness | None, rows: Sequence[Interrupt]
-) -> Iterator[Interrupt]:
-    for row in rows:
-        if kernel is None:
-            yield row
-        else:
-            yield replace(row, where=symbol_text(kernel.program, row.rip))
-
-
-def _memory(row: Meminfo) -> Memory:
-    counters: Mapping[str, int] = row.counters
-    slab = counters.get("SReclaimable", 0) + counters.get("SUnreclaim", 0)
-    cache, anonymous = counters.get("PageCache", 0), counters.get("AnonPages", 0)
-    fixed = counters.get("PageTables", 0) + counters.get("KernelStack", 0)
-    other = row.total - row.free - slab - cache - anonymous - fixed
-    sizes = [f"{c.name} ({c.pid}): {c.size} KiB" for c in row.processes]
-    sizes += [f"slab {c.name}: {c.size} KiB" for c in row.slabs]
-    return Memory(row.total, row.free, slab, anonymous, cache, max(other, 0), (*sizes,))
-
-
-def _release(kernel: Awareness | NoLinuxError) -> str:
-    return "" if isinstance(kernel, NoLinuxError) else kernel.release

@@ -108,6 +108,19 @@ def test_a_healthy_pair_has_no_cause(booted: Booted) -> None:
     assert not any(r.wrong for r in found.values())
 
 
+def test_the_guests_panic_is_the_guests(booted: Booted) -> None:
+    def panic(booted: Booted) -> str:
+        booted.type("guest", "echo c > /proc/sysrq-trigger\n")
+        booted.run_to({"guest": "---[ end Kernel panic"})
+        return _reports(booted)
+
+    found = _read(in_a_copy(booted, panic))
+    assert not found["host"].wrong
+    (finding,) = found["guest"].findings
+    assert finding.kind is Kind.PANIC
+    assert finding.functions == ("sysrq_handle_crash",)
+
+
 def test_each_failure_has_a_signature_of_its_own(
     reports: dict[str, dict[str, Report]],
 ) -> None:

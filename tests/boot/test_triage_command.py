@@ -147,6 +147,12 @@ def test_what_is_no_core(tmp_path: Path) -> None:
     assert done.stderr == f"nk: {tmp_path / 'none'}: No such file or directory\n"
 
 
+def test_either_a_machine_or_a_core(tmp_path: Path) -> None:
+    done = nk_triage("--core", tmp_path / "none", "--live", "localhost:1")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "give one of them" in done.stderr
+
+
 @pytest.mark.skipif(not available(), reason=f"{PROGRAM} is not installed")
 def test_a_core_that_qemu_has_written(dead: Report, tmp_path: Path) -> None:
     """Another machine, kernel addresses chosen at random, the same failure."""
