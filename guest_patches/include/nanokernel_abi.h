@@ -33,7 +33,8 @@
 /*
  * (vector, handler, gate word): Register the handler of vector 0 to 255. It is
  * called as the CPU calls the handler of an IDT gate: same frame, same stack
- * switch by TSS. EINVAL.
+ * switch by TSS. After USE_FRAMES interrupt stacks serve #DF and what comes in
+ * the kernel only. EINVAL.
  */
 #define NK_HC_SET_GATE 1
 

@@ -74,7 +74,9 @@ class Hypercall(IntEnum):
     SET_GATE = (
         *(1, ("vector", "handler", "gate word")),
         "Register the handler of vector 0 to 255. It is called as the CPU calls the "
-        "handler of an IDT gate: same frame, same stack switch by TSS. EINVAL.",
+        "handler of an IDT gate: same frame, same stack switch by TSS. After "
+        "USE_FRAMES interrupt stacks serve #DF and what comes in the kernel only. "
+        "EINVAL.",
     )
     SET_SYSCALL = (
         *(2, ("entry", "flags mask")),

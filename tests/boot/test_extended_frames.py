@@ -11,7 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
 
+from nanokernel_vm import build
 from nanokernel_vm.abi.frame import (
     FRAME_REVISION,
     FRAME_SIZE,
@@ -26,6 +29,7 @@ from nanokernel_vm.build.cpio import Archive
 from nanokernel_vm.clock import TICKS_PER_SECOND, nanoseconds
 from nanokernel_vm.config import Artifact, load
 from nanokernel_vm.cpu.delivery import BP, DB, GP, PF, UD
+from nanokernel_vm.cpu.state import RSP
 from nanokernel_vm.debug.monitor import Monitor
 from nanokernel_vm.machine import End, Machine
 from nanokernel_vm.nanokernel.frames import Frames
@@ -35,6 +39,7 @@ from tests.boot.shell import PAIR, PROMPT, Shell, partition
 pytestmark = pytest.mark.boot
 
 PROGRAMS = Path(__file__).with_name("programs")
+STACK = 0x4000  # THREAD_SIZE
 MANY, SOME = 1000, 20
 PHASES = (
     *("fork", "exec", "signal", "thread", "pingpong", "touch"),
@@ -255,13 +260,13 @@ def test_the_frame_and_the_log_agree(shell: Shell) -> None:
     """At the first instruction of the handler that was called."""
     assert shell.board.guest is not None
     with stopped_at(shell, shell.board.guest.gates[0x30].handler):
-        at = shell.partition.engine.state.regs[4]
+        at = shell.partition.engine.state.regs[RSP]
         raw = shell.partition.read_virtual(at, FRAME_SIZE)
         assert raw is not None
         values = struct.unpack("<11Q", raw)
         hardware, words = Hardware(*values[:5]), Words(*values[5:])
         logged = shell.partition.log.deliveries[-1]
-        assert classify(at, hardware, words, 0x4000) is Class.SAME
+        assert classify(at, hardware, words, STACK) is Class.SAME
         assert (words.vector, words.sequence) == (logged.vector, logged.sequence)
         assert words.time == nanoseconds(logged.time)
         assert (hardware.ip, hardware.cs & 3) == (logged.rip, logged.cpl)
@@ -306,7 +311,7 @@ def test_a_damaged_word_is_the_partition_s_end(shell: Shell, word: str) -> None:
     assert "expected" in failure
     assert "found" in failure
     assert frames_of(shell.partition).counts[Class.CORRUPT] == 1
-    assert shell.partition.engine.state.regs[4] == at  # IRET has not been executed
+    assert shell.partition.engine.state.regs[RSP] == at  # IRET has not been executed
 
 
 def test_the_host_goes_on_without_the_guest() -> None:
@@ -340,3 +345,33 @@ def test_a_nanokernel_without_frames_is_served_plain_ones(
     assert shell.partition.frames() is None
     assert shell.ask("sh -c 'trap \"echo caught\" USR1; kill -USR1 $$'") == "caught"
     assert list(shell.partition.log.violations) == []
+
+
+# -- a stack that overflows --------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["guest", "host"])
+def test_a_stack_overflow_is_told_from_the_double_fault_s_stack(name: str) -> None:
+    """In the partition, where its frame has words, and on a PC, where it has none."""
+    shell = Shell(replace(partition(name), kernel=Artifact("guest")))
+    shell.wait(b"# ")
+    shell.type("echo never")
+    with stopped_at(shell, address("do_syscall_64")):
+        cpu = shell.partition.engine.state
+        cpu.regs[RSP] = (cpu.regs[RSP] & -STACK) - 8  # the guard page
+        shell.partition.engine.put_state()
+    printed = shell.wait(b"end Kernel panic").decode()
+    assert "stack guard page was hit" in printed
+    assert "RIP: 0010:do_syscall_64+0x" in printed
+    assert printed.count("BUG: ") == 1
+    entry = "nanokernel_entry_SYSCALL_64" if name == "guest" else "entry_SYSCALL_64"
+    assert f"? {entry}" in printed[printed.index("<TASK>") :]
+
+
+def address(symbol: str) -> int:
+    with build.ensure("guest").open("rb") as file:
+        table = ELFFile(file).get_section_by_name(".symtab")
+        assert isinstance(table, SymbolTableSection)
+        found = table.get_symbol_by_name(symbol)
+        assert found is not None
+        return int(found[0]["st_value"])
