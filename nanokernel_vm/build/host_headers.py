@@ -35,8 +35,17 @@ def build(into: Path, final: Path) -> None:
 
 
 def packages() -> Iterator[debian.Package]:
-    """Yield the packages as the archive has them for the host's kernel."""
-    yield from map(debian.resolve, names(release()))
+    """Yield the packages as the archive has them for the host's kernel.
+
+    Raises:
+        BuildError: It has them no more.
+    """
+    try:
+        yield from map(debian.resolve, names(release()))
+    except BuildError as error:
+        raise BuildError(
+            f"{error}; for today's kernel and its headers run: nk build --refresh"
+        ) from None
 
 
 def names(kernel: str) -> tuple[str, str, str]:

@@ -102,8 +102,14 @@ def test_the_guest_beside_it_is_well(
     assert guest.verdict == "running, nothing wrong"
 
 
-def test_a_healthy_pair_has_no_cause(booted: Booted) -> None:
-    found = _read(in_a_copy(booted, _reports))
+def test_a_healthy_pair_has_no_cause_and_is_not_touched(booted: Booted) -> None:
+    def look(booted: Booted) -> str:
+        before = [p.window.digest() for p in booted.machine.partitions]
+        text = _reports(booted)
+        assert [p.window.digest() for p in booted.machine.partitions] == before
+        return text
+
+    found = _read(in_a_copy(booted, look))
     assert [r.verdict for r in found.values()] == ["running, nothing wrong"] * 2
     assert not any(r.wrong for r in found.values())
 
@@ -184,8 +190,17 @@ def test_another_run_of_the_same_failure_has_the_same_signature(
 ) -> None:
     """Other tasks before it, another length of the log, other addresses."""
     before = "dmesg >/tmp/log; for i in 1 2 3; do cat /tmp/log >/tmp/$i; done; "
+
+    def fail_and_wait(how: str, booted: Booted) -> str:
+        fail(how, before, booted)
+        for _ in range(5):  # until the kernel itself complains of hung tasks
+            booted.pass_time(50)
+        return _reports(booted, ["host"])
+
     for how in ("after-free", "deadlock"):
-        again = _read(in_a_copy(booted, partial(fail, how, before)))["host"]
+        again = _read(in_a_copy(booted, partial(fail_and_wait, how)))["host"]
+        assert len(again.findings) == 1
         once = reports[how]["host"]
         assert again.signature == once.signature
         assert again.findings[0].time != once.findings[0].time
+    assert any("blocked for more than 120 seconds" in line for line in again.dmesg)
