@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nanokernel_vm.abi.frame import FRAME_REVISION
 from nanokernel_vm.abi.layout import IRQ_LINES, Error, Hypercall, IrqLine
 from nanokernel_vm.clock import TICKS_PER_SECOND
 from nanokernel_vm.cpu.delivery import Gate
@@ -159,3 +160,26 @@ def test_a_panic_report_that_cannot_be_read(
 ) -> None:
     assert guest.call(Hypercall.REPORT_PANIC, addr, length, 0) == error
     assert not guest.panic
+
+
+def test_frames_are_plain_until_others_are_asked_for(guest: Guest) -> None:
+    assert guest.frames is None
+    assert guest.call(Hypercall.USE_FRAMES, FRAME_REVISION, 0x4000, 0) == 0
+    assert guest.frames is not None
+    assert guest.frames.stack_size == 0x4000
+
+
+@pytest.mark.parametrize(
+    ("revision", "stack_size"),
+    [
+        (FRAME_REVISION + 1, 0x4000),
+        (0, 0x4000),
+        (FRAME_REVISION, 0),
+        (FRAME_REVISION, 0x800),
+        (FRAME_REVISION, 0x6000),
+    ],
+)
+def test_no_such_frames(guest: Guest, revision: int, stack_size: int) -> None:
+    call = guest.call(Hypercall.USE_FRAMES, revision, stack_size, 0)
+    assert call == Error.EINVAL
+    assert guest.frames is None
