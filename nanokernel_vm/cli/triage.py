@@ -13,7 +13,7 @@ from elftools.elf.sections import NoteSection
 
 from nanokernel_vm.build import ARTIFACTS, cached
 from nanokernel_vm.build.cache import root
-from nanokernel_vm.debug.client import Client, NoAnswer
+from nanokernel_vm.debug.client import Client, ConnectionFailed, NoAnswer
 from nanokernel_vm.errors import ConfigError
 from nanokernel_vm.linux.awareness import Awareness, Cpu, NoLinuxError, find_vmcoreinfo
 from nanokernel_vm.triage import Report, Subject, examine
@@ -59,7 +59,12 @@ def _live(where: str) -> list[Report]:
     with Client(parse_endpoint(where)) as client:
         names = [row["name"] for row in client.rows("partitions")]
         rows = [client.rows(f"triage {name}") for name in names]
-    return [Report.from_dict(row) for row in rows]
+    try:
+        return [Report.from_dict(row) for row in rows]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConnectionFailed(
+            f"{where}: its reports are not of this version ({error!r})"
+        ) from None
 
 
 def _of_core(options: Options) -> list[Report]:

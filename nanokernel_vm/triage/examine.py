@@ -11,7 +11,7 @@ from nanokernel_vm.linux.awareness.locks import locks
 from nanokernel_vm.linux.awareness.log import Record, dmesg
 from nanokernel_vm.linux.awareness.memory import meminfo
 from nanokernel_vm.linux.awareness.modules import modules
-from nanokernel_vm.linux.awareness.stacks import backtrace, cpu_backtrace
+from nanokernel_vm.linux.awareness.stacks import TaskStack, backtrace, cpu_backtrace
 from nanokernel_vm.linux.awareness.system import sysinfo
 from nanokernel_vm.linux.awareness.tasks import tasks
 from nanokernel_vm.triage import findings, sections, states
@@ -62,6 +62,12 @@ def examine(subject: Subject) -> Report:
     return _Examination(subject).report()
 
 
+def _cpu_stack(kernel: Awareness, cpu: Cpu) -> TaskStack:
+    if not cpu.registers:
+        raise NoLinuxError("the core has no registers")
+    return cpu_backtrace(kernel, cpu)
+
+
 @dataclass
 class _Examination:
     """The parts of one report, each read once, or noted as a problem."""
@@ -79,7 +85,7 @@ class _Examination:
         seen = Seen(
             tasks=self._try("tasks", partial(tasks, kernel, cpu)) or [],
             locks=self._try("locks", partial(locks, kernel, cpu)),
-            cpu=self._try("CPU's stack", partial(cpu_backtrace, kernel, cpu)),
+            cpu=self._try("CPU's stack", partial(_cpu_stack, kernel, cpu)),
         )
         for pid in sections.suspicious(seen)[:_STACKS_MAX]:
             stack = self._try(f"stack of {pid}", partial(backtrace, kernel, pid, cpu))
@@ -95,7 +101,7 @@ class _Examination:
             return None
 
     def _assemble(
-        self, kernel: Awareness | None, log: Sequence[Record], seen: "Seen"
+        self, kernel: Awareness | None, log: Sequence[Record], seen: Seen
     ) -> Report:
         subject, cpu = self.subject, self.subject.cpu
         system = memory = loaded = None
@@ -124,7 +130,7 @@ class _Examination:
         )
 
     def _findings(
-        self, kernel: Awareness | None, log: Sequence[Record], seen: "Seen"
+        self, kernel: Awareness | None, log: Sequence[Record], seen: Seen
     ) -> Iterator[Finding]:
         subject = self.subject
         if subject.failure:

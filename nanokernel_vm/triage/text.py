@@ -12,7 +12,18 @@ _LOG = 24  # lines
 
 
 def lines(report: Report) -> Iterator[str]:
-    """Yield the report, what matters most first; a few lines if nothing is wrong."""
+    """Yield the report, what matters most first; a few lines if nothing is wrong.
+
+    A kernel's log may hold anything: no terminal is to obey it.
+    """
+    return map(_printable, _lines(report))
+
+
+def _printable(line: str) -> str:
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+
+
+def _lines(report: Report) -> Iterator[str]:
     yield f"{report.partition}: {report.verdict}"
     yield from _indented(_facts(report))
     if report.wrong:

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from nanokernel_vm.triage import Kind, Report
+from nanokernel_vm.linux.awareness import Awareness, Cpu
+from nanokernel_vm.symbols import symbol_file
+from nanokernel_vm.triage import Kind, Report, Subject, examine
+from nanokernel_vm.triage.core import Core
 from tests.failures.copies import Booted, core, in_a_copy
 
 pytestmark = pytest.mark.boot
@@ -178,6 +181,19 @@ def test_a_core_of_the_same_memory_tells_the_same(
         live.memory, live.modules, live.dmesg, live.registers["rip"],
     )  # fmt: skip
     assert (dead.delivered, dead.interrupts) == (None, ())
+
+
+def test_a_core_without_registers_lacks_the_cpus_stack_only(
+    booted: Booted, tmp_path: Path
+) -> None:
+    file = tmp_path / "vmcore"
+    file.write_bytes(core(booted.partition("guest"), with_registers=False))
+    symbols = symbol_file(booted.config.partitions[1].kernel)
+    memory = Core(file)
+    report = examine(Subject("core", Awareness(memory, symbols), Cpu(memory.registers)))
+    assert report.problems == ("CPU's stack: the core has no registers",)
+    assert not report.wrong
+    assert report.dmesg
 
 
 def _functions(report: Report) -> set[str]:

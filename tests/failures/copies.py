@@ -81,7 +81,7 @@ class Booted:
         return Report.from_dict(json.loads(answer))
 
 
-def core(partition: Partition) -> bytes:
+def core(partition: Partition, with_registers: bool = True) -> bytes:
     """A partition's memory and registers as an ELF core."""
     registers = Registers(partition.engine, partition.pid)
     values = {
@@ -90,7 +90,8 @@ def core(partition: Partition) -> bytes:
     }
     window = partition.window
     memory = window.read(window.base, window.size)
-    return elf((PT_NOTE, 0, prstatus(**values)), (PT_LOAD, window.base, memory))
+    notes = prstatus(**values) if with_registers else b""
+    return elf((PT_NOTE, 0, notes), (PT_LOAD, window.base, memory))
 
 
 def in_a_copy(booted: Booted, work: Callable[[Booted], str]) -> str:

@@ -74,6 +74,12 @@ def test_little_is_said_if_nothing_is_wrong() -> None:
     assert not any("last words" in line for line in shown)
 
 
+def test_no_terminal_obeys_a_kernel() -> None:
+    shown = list(lines(replace(REPORT, dmesg=("\x1b[2J\x9b1m\rgone", "caf\u00e9"))))
+    assert "  \\x1b[2J\\x9b1m\\rgone" in shown
+    assert "  caf\u00e9" in shown
+
+
 def test_what_could_not_be_read_may_be_wrong() -> None:
     problems = ("tasks: nonsense", "log: nonsense")
     report = replace(REPORT, findings=(), signature="", problems=problems)
