@@ -10,7 +10,16 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 # The modules of the gdb scripts that are shells around gdb; the rest is pure.
-SHELLS = {"unwind", "commands", "printers", "frames", "autoload", "kernel", "__init__"}
+SHELLS = {
+    "unwind",
+    "commands",
+    "printers",
+    "frames",
+    "autoload",
+    "kernel",
+    "served",
+    "__init__",
+}
 # What the folders of nanokernel_vm build on, besides errors.py and themselves:
 # none knows the machine that is put together of them.
 BELOW = {

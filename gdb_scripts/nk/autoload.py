@@ -9,6 +9,8 @@ inferior at hand (gdb/target-descriptions.c: unset_tdesc_filename_cmd).
 
 import gdb
 
+from nk.served import is_remote
+
 
 def _describe(event: gdb.NewObjFileEvent) -> None:
     """A file with symbols has come: that is how gdb meets an inferior."""
@@ -18,17 +20,11 @@ def _describe(event: gdb.NewObjFileEvent) -> None:
 
 
 def _cure(inferior: gdb.Inferior) -> None:
-    if not inferior.pid or not _is_ours(inferior):
+    if not inferior.pid or not is_remote():
         return
     if '"' in gdb.execute("show tdesc filename", to_string=True):
         return  # the user wants a file of his own
     gdb.execute("unset tdesc filename", to_string=True)
-
-
-def _is_ours(inferior: gdb.Inferior) -> bool:
-    """Whether it is served, as far as can be told before its registers are known."""
-    connection = inferior.connection
-    return connection is not None and "remote" in connection.type
 
 
 def _cure_all() -> None:

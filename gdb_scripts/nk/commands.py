@@ -8,6 +8,7 @@ from typing import Any
 
 import gdb
 
+from nk.served import send
 from nk.views import (
     VIEWS,
     View,
@@ -66,12 +67,11 @@ def partition() -> int:
 
 
 def _ask(view: View, words: Sequence[str], as_json: bool) -> str:
-    """Ask by a packet of our own: in MI, ``monitor`` writes to a stream apart."""
     line = question(view, partition(), words, as_json)
-    connection = gdb.selected_inferior().connection
-    if not isinstance(connection, gdb.RemoteTargetConnection):
+    reply = send(packet(line))
+    if reply is None:
         raise gdb.GdbError(_ATTACH)
-    text = answer(connection.send_packet(packet(line)))
+    text = answer(reply)
     if text is None:
         raise gdb.GdbError("the server has no nanokernel's commands")
     return text

@@ -18,6 +18,7 @@ from nk.entered import (
     returns,
     summary,
 )
+from nk.served import send
 from nk.unwind import unwinder
 from nk.views import answer, options, packet
 
@@ -130,11 +131,8 @@ class _Machine:
 
     def ask(self, name: str, count: str) -> list[dict[str, Any]]:
         """The newest rows of a log of the server's; none if it is another's."""
-        connection = self._inferior.connection
-        if not isinstance(connection, gdb.RemoteTargetConnection):
-            return []
         line = f"{name} -j -p {self._inferior.pid} {count}"
-        reply = answer(connection.send_packet(packet(line)))
+        reply = answer(send(packet(line)))
         try:
             return list(json.loads(reply or "{}").get("last", []))
         except ValueError:

@@ -164,7 +164,9 @@ class Gdb:
         """Leave; an attached gdb detaches first."""
         if self.running:
             self.interrupt()
+        process = self._controller.gdb_process
         self._controller.exit()
+        assert process is None or process.wait(TIMEOUT) != -signal.SIGABRT
 
     def kill(self) -> None:
         """End gdb with no chance to say goodbye."""
