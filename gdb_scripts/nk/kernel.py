@@ -78,24 +78,34 @@ class Kernel:
 
 
 def _modules(read: Read, head: int) -> Iterator[tuple[range, Table]]:
-    """The code and the tables of each module that is loaded (include/linux/module.h).
-
-    v6.1 has core_layout, v6.4 an array of memory areas of which the first is the code.
-    """
+    """The code and the table of each module that is loaded: linux/module.h."""
     module = gdb.lookup_type("struct module").pointer()
     place = _offset("struct module", "list")
     entry = int.from_bytes(read(head, 8), "little")
     while entry != head:
         it = gdb.Value(entry - place).cast(module).dereference()
-        arch, names = it["arch"], [field.name for field in it.type.fields()]
-        code = it["core_layout"] if "core_layout" in names else it["mem"][0]
-        base = int(code["base"])
+        arch = it["arch"]
         table = Table(
             read, int(arch["orc_unwind_ip"]), int(arch["orc_unwind"]),
             int(arch["num_orcs"]),
         )  # fmt: skip
-        yield range(base, base + int(code["size"])), table
+        for code in _code(it):
+            yield code, table
         entry = int.from_bytes(read(entry, 8), "little")
+
+
+def _code(module: gdb.Value) -> Iterator[range]:
+    """Where a module's code is, which also runs to initialize it.
+
+    v6.1 has two layouts, v6.4 an array of areas: MOD_TEXT is 0, MOD_INIT_TEXT 4.
+    """
+    if "core_layout" in [field.name for field in module.type.fields()]:
+        layouts = [module["core_layout"], module["init_layout"]]
+    else:
+        layouts = [module["mem"][0], module["mem"][4]]
+    for layout in layouts:
+        base = int(layout["base"])
+        yield range(base, base + int(layout["size"]))
 
 
 def _offset(structure: str, name: str) -> int:

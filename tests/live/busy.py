@@ -26,7 +26,7 @@ from stub import amd64
 from stub.server import parse_endpoint, serve
 from stub.stops import StopReason
 from stub.target import Action
-from tests.live.process import TIMEOUT, TWO_LINUXES
+from tests.live.process import TIMEOUT
 
 PROJECT = Path(__file__).parents[2]
 SCRIPTS = PROJECT / "gdb_scripts/nk-gdb.py"
@@ -44,15 +44,19 @@ Level = tuple[int, int, int | None]
 
 
 class BusyMachine:
-    """The pair, its shells at work."""
+    """The pair, its shells at work.
 
-    def __init__(self) -> None:
-        config = load(TWO_LINUXES)
+    Args:
+        description: The machine file.
+    """
+
+    def __init__(self, description: Path) -> None:
+        config = load(description)
         self.machine = Machine(config, warp=True)
         self.symbols = {p.name: symbol_file(p.kernel) for p in config.partitions}
         self._run_to({name: f"{name}# ".encode() for name in self.symbols})
-        for board in self.machine.boards:
-            self.machine.type(board, f"{_WORK}\n".encode())
+        for name in self.symbols:
+            self.work(name)
         self._run_to(dict.fromkeys(self.symbols, b"launch\r"))
         self.machine.goal = lambda: False
         # As the kernel does, and as nobody does by default where there is DWARF.
@@ -61,6 +65,12 @@ class BusyMachine:
             p.pid: Awareness(p.window, self.symbols[p.name])
             for p in self.machine.partitions
         }
+
+    def work(self, name: str, first: str = ":") -> None:
+        """Let a shell begin anew, with another command before."""
+        board = self.machine.board(name)
+        assert board is not None
+        self.machine.type(board, f"\x03{first}; {_WORK}\n".encode())
 
     def _run_to(self, goals: Mapping[str, bytes]) -> None:
         consoles = {b.partition.name: b.console for b in self.machine.boards}

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.failures import host
 from tests.live.busy import BusyMachine
 from tests.live.mi import GDBS, Gdb, available
 from tests.live.process import NkRun, build
@@ -20,10 +21,10 @@ def machine() -> Iterator[NkRun]:
 
 
 @pytest.fixture(scope="session")
-def busy() -> BusyMachine:
-    """Both kernels at work in this process.  They stay alive."""
+def busy(tmp_path_factory: pytest.TempPathFactory) -> BusyMachine:
+    """Both kernels at work in this process, the host with a module at hand."""
     build()
-    return BusyMachine()
+    return BusyMachine(host.description(tmp_path_factory.mktemp("busy")))
 
 
 @pytest.fixture(scope="module", params=GDBS)

@@ -121,3 +121,20 @@ def test_gdbs_own_frames_are_as_without_us(run: Run) -> None:
     assert len(ours) == len(gdbs)
     for mine, plain in zip(ours, gdbs, strict=True):
         assert mine == plain or "<signal handler called>" in plain
+
+
+def test_who_was_interrupted_has_all_registers(run: Run) -> None:
+    """And with them its variables, where there is DWARF as the guest's.
+
+    The condition is that pt_regs' cs is the kernel's.
+    """
+    walk = "python import tests.live.in_gdb.walk as walk; walk.interrupted().select()"
+    row, _, registers, arguments = run(
+        *(GUEST, "tbreak *exc_page_fault if !(((long *) $rdi)[17] & 3)", "continue"),
+        *("nk frame -j", walk, "info registers", "info frame"),
+    )[2:]
+    values = dict(line.split()[:2] for line in registers.splitlines())
+    assert "not" not in values.values()
+    assert int(values["rip"], 16) == json.loads(row)["hardware"]["ip"]
+    assert {"rax", "rbx", "r12", "r13", "r14", "r15", "eflags"} <= values.keys()
+    assert "source language" in arguments

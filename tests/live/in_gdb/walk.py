@@ -29,6 +29,16 @@ def levels() -> list[Level]:
     return found
 
 
+def interrupted() -> gdb.Frame:
+    """The innermost frame that was interrupted."""
+    frame: gdb.Frame | None = gdb.newest_frame()
+    while frame is not None and frame.type() != gdb.SIGTRAMP_FRAME:
+        frame = frame.older()
+    older = frame.older() if frame else None
+    assert older is not None
+    return older
+
+
 def alone(pid: int) -> None:
     """Select an inferior, the only one that runs from now on."""
     for setting in ("confirm off", "pagination off", "width 0"):
