@@ -163,10 +163,10 @@ def interrupted(
 
 
 def python_was_starting(process: "subprocess.Popen[str]") -> bool:
-    """Whether the signal came before a line of ours: it ends any program then."""
+    """Whether the signal came before ``main`` took it: it ends any program then."""
     _, err = process.communicate(timeout=PATIENCE)
-    if "Fatal Python error: init_import_site" in err:
-        return True
+    if "KeyboardInterrupt" in err:
+        return "nanokernel_vm/cli/app.py" not in err
     return process.returncode == -signal.SIGINT and not err
 
 
