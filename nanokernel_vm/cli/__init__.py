@@ -3,6 +3,9 @@
 
 import signal
 import sys
+from types import FrameType
+
+_SOON = 0.01  # seconds
 
 
 def main() -> None:
@@ -10,7 +13,21 @@ def main() -> None:
 
     So that it is, all else is imported only here.
     """
-    signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGINT, _leave)
+    signal.signal(signal.SIGALRM, _leave)
+    sys.unraisablehook = _leave_later
     from nanokernel_vm.cli.app import main as run
 
     run()
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    sys.exit(0)
+
+
+def _leave_later(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Try again where Python has no way out: in finalizers, and called from C."""
+    if isinstance(unraisable.exc_value, SystemExit):
+        signal.setitimer(signal.ITIMER_REAL, _SOON)
+    else:
+        sys.__unraisablehook__(unraisable)
