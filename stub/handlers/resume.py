@@ -6,6 +6,7 @@ partition gets by itself, and nothing that a signal could be delivered to.
 """
 
 import re
+from functools import lru_cache
 
 from stub import amd64
 from stub.dispatch import packet
@@ -37,14 +38,20 @@ def resume(session: Session, actions: bytes) -> Resume:
 
 
 def _action(session: Session, text: bytes) -> Action:
+    action = _parse(text)
+    thread = known(session, action.thread)
+    if thread.pid == ANY:
+        thread = session.general
+    return Action(thread, action.step, action.until)
+
+
+@lru_cache  # a debugger that steps sends the same one thousands of times
+def _parse(text: bytes) -> Action:
     match = _ACTION.fullmatch(text)
     if match is None:
         raise ProtocolError(f"{text!r} is not an action")
-    thread = _EVERYTHING
-    if match["thread"] is not None:
-        thread = known(session, ThreadId.parse(match["thread"]))
-    if thread.pid == ANY:
-        thread = session.general
+    name = match["thread"]
+    thread = _EVERYTHING if name is None else ThreadId.parse(name)
     if match["start"] is None:
         return Action(thread, step=match["step"] is not None)
     until = int(match["start"], 16), int(match["end"], 16)

@@ -16,6 +16,7 @@ _ROWS: tuple[tuple[str, Callable[[Figures], float], str], ...] = (
     ("8-byte m, median us", lambda f: f.m8_us, "at most 100"),
     ("m, MB/s", lambda f: f.read_mb_s, "at least 40"),
     ("raw steps/s", lambda f: f.steps_s, "at least 10,000"),
+    ("  of a sleeping client", lambda f: f.slept_steps_s, ""),
 )
 
 
@@ -45,12 +46,12 @@ def packets() -> None:
         "gdbserver": peers.gdbservers(),
         "udbserver": peers.udbservers(),
     }
-    print(f"{'':22}" + "".join(f"{name:>12}" for name in servers))
+    print(f"{'':24}" + "".join(f"{name:>12}" for name in servers))
     for title, figure, aim in _ROWS:
         cells = "".join(
             f"{figure(f):12.1f}" if f else f"{'-':>12}" for f in servers.values()
         )
-        print(f"{title:22}{cells}   {aim}")
+        print(f"{title:24}{cells}   {aim}")
 
 
 def frames() -> None:
