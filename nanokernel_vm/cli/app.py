@@ -8,108 +8,84 @@ partition failed.  Each but 0 comes with one line on stderr.
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
-import typer
+import click
 
 from nanokernel_vm.errors import MachineError
 from stub.errors import StubError
 
 USAGE, TIMEOUT, FAILED = 2, 3, 4
 
-app = typer.Typer(
-    name="nk",
-    help="Two real Linux kernels on one emulated PC, each an inferior of stock gdb.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
 _EXAMPLE = Path(__file__).parents[2] / "examples" / "two-linuxes.toml"
-_MachineFile = Annotated[
-    Path, typer.Argument(metavar="MACHINE.toml", help="The machine's description.")
-]
+_FILE = click.Path(path_type=Path)
+_SERVED = "HOST:PORT|unix:PATH"
+
+_machine = click.argument(
+    "machine", metavar="[MACHINE.toml]", type=_FILE, default=_EXAMPLE
+)
+_json = click.option("--json", is_flag=True, help="As JSON.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def app() -> None:
+    """Two real Linux kernels on one emulated PC, each an inferior of stock gdb."""
 
 
 @app.command(
     epilog="Example: nk run examples/host-only.toml --until 'host:host# ' --digest"
 )
-def run(
-    machine: _MachineFile = _EXAMPLE,
-    gdb: Annotated[
-        str,
-        typer.Option(metavar="HOST:PORT|unix:PATH|stdio", help="Where gdb connects."),
-    ] = "",
-    no_gdb: Annotated[bool, typer.Option("--no-gdb", help="No debug server.")] = False,
-    freeze: Annotated[
-        bool,
-        typer.Option("--freeze", help="Wait for gdb before the first instruction."),
-    ] = False,
-    warp: Annotated[
-        bool, typer.Option("--warp", help="Skip idle time instead of sleeping.")
-    ] = False,
-    until: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PARTITION:TEXT", help="Stop when all of these were printed."
-        ),
-    ] = None,
-    timeout: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Give up after this time.")
-    ] = None,
-    console: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PARTITION=stdio|pty|FILE",
-            help="Where a console goes (repeatable).",
-        ),
-    ] = None,
-    digest: Annotated[
-        bool, typer.Option("--digest", help="Print SHA-256 of RAM and CPU at the end.")
-    ] = False,
-    json: Annotated[bool, typer.Option("--json", help="The end as JSON.")] = False,
-) -> None:
-    """Boot the machine and serve gdb."""
+@_machine
+@click.option("--gdb", default="", metavar=f"{_SERVED}|stdio", help="Where to serve.")
+@click.option("--no-gdb", is_flag=True, help="No debug server.")
+@click.option("--freeze", is_flag=True, help="Wait for gdb before the first step.")
+@click.option("--warp", is_flag=True, help="Skip idle time instead of sleeping.")
+@click.option(
+    "--until",
+    multiple=True,
+    metavar="PARTITION:TEXT",
+    help="Stop when all of these were printed (repeatable).",
+)
+@click.option("--timeout", type=float, metavar="SECONDS", help="Give up after that.")
+@click.option(
+    "--console",
+    "consoles",
+    multiple=True,
+    metavar="PARTITION=stdio|pty|FILE",
+    help="Where a console goes (repeatable).",
+)
+@click.option("--digest", is_flag=True, help="Print SHA-256 of RAM and CPU at the end.")
+@_json
+def run(gdb: str, no_gdb: bool, **others: Any) -> int:
+    """Boot the machine and serve gdb.
+
+    MACHINE.toml describes it; two Linuxes if none is given.
+    """
     from nanokernel_vm.cli.run import Options, run_machine
 
-    options = Options(
-        machine=machine,
-        gdb=None if no_gdb else gdb,
-        freeze=freeze,
-        warp=warp,
-        until=tuple(until or ()),
-        timeout=timeout,
-        consoles=tuple(console or ()),
-        digest=digest,
-        json=json,
-    )
-    raise typer.Exit(run_machine(options))
+    return run_machine(Options(gdb=None if no_gdb else gdb, **others))
 
 
 @app.command(epilog="Example: nk build --refresh")
-def build(
-    refresh: Annotated[
-        bool, typer.Option("--refresh", help="Ask Debian for newer packages.")
-    ] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", help="Do not list what is there.")
-    ] = False,
-) -> None:
-    """Download and build every kernel, initrd and symbol file that is missing."""
+@click.option("--refresh", is_flag=True, help="Ask Debian for newer packages.")
+@click.option("--quiet", is_flag=True, help="Do not list what is there.")
+def build(refresh: bool, quiet: bool) -> None:
+    """Download and build what is missing.
+
+    That is every kernel, initrd and symbol file that a machine may need.
+    """
     from nanokernel_vm.build import ARTIFACTS, ON_DEMAND, ensure
 
     for name in [name for name in ARTIFACTS if name not in ON_DEMAND]:
         path = ensure(name, refresh=refresh)
         if not quiet:
-            typer.echo(f"{name:24} {path}")
+            click.echo(f"{name:24} {path}")
 
 
 @app.command(epilog="Example: nk info examples/two-linuxes.toml --json")
-def info(
-    machine: _MachineFile = _EXAMPLE,
-    json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
-) -> None:
+@_machine
+@_json
+def info(machine: Path, json: bool) -> None:
     """Show versions, the cache, and what each partition would boot."""
     from nanokernel_vm.cli.info import show
 
@@ -117,52 +93,52 @@ def info(
 
 
 @app.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
     epilog="Example: nk gdb --connect localhost:1234 -- -batch -ex 'info inferiors'",
+    context_settings={"ignore_unknown_options": True},
 )
-def gdb(
-    context: typer.Context,
-    connect: Annotated[
-        str, typer.Option(metavar="HOST:PORT|unix:PATH", help="Where nk run serves.")
-    ] = "localhost:1234",
-) -> None:
+@click.option(
+    "--connect",
+    default="localhost:1234",
+    show_default=True,
+    metavar=_SERVED,
+    help="Where nk run serves.",
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- GDB ARGS]")
+def gdb(connect: str, arguments: tuple[str, ...]) -> None:
     """Start stock gdb, attached to a running machine."""
     from nanokernel_vm.cli.gdb import start
 
-    start(connect, context.args)
+    start(connect, list(arguments))
 
 
 @app.command(
     epilog="Examples: nk triage; nk triage --live unix:/tmp/nk --html report.html; "
     "nk triage --core vmcore --json"
 )
-def triage(
-    live: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT|unix:PATH",
-            help="Where nk run serves; localhost:1234 if neither this nor --core.",
-        ),
-    ] = None,
-    core: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="An ELF vmcore instead.")
-    ] = None,
-    symbols: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="The core's symbols; else a cached file's of its build.",
-        ),
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
-    html: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Also as a page that needs no other file."),
-    ] = None,
-) -> None:
-    """Say what has happened to each kernel: cause, place, stacks, last interrupts.
+@click.option(
+    "--live",
+    metavar=_SERVED,
+    help="Where nk run serves; localhost:1234 if neither this nor --core.",
+)
+@click.option("--core", type=_FILE, metavar="FILE", help="An ELF vmcore instead.")
+@click.option(
+    "--symbols",
+    type=_FILE,
+    metavar="FILE",
+    help="The core's symbols; else a cached file's of its build.",
+)
+@_json
+@click.option(
+    "--html",
+    type=_FILE,
+    metavar="FILE",
+    help="Also as a page that needs no other file.",
+)
+def triage(**asked: Any) -> int:
+    """Say what has happened to each kernel.
 
-    A running machine is stopped for as long as it takes to look, then goes on.
+    The report has cause and place, stacks, the last interrupts.  A running
+    machine is stopped for as long as it takes to look, then goes on.
 
     Exit codes: 0 nothing is wrong, 2 there is nothing to look at, 3 no answer in time,
     4 something is wrong, or there is no telling because no Linux is to be seen or its
@@ -171,15 +147,24 @@ def triage(
     from nanokernel_vm.cli.triage import Options
     from nanokernel_vm.cli.triage import triage as run_triage
 
-    options = Options(live, core, symbols, json, html)
-    raise typer.Exit(run_triage(options))
+    return run_triage(Options(**asked))
 
 
 def main() -> None:
     """Run the command line: no traceback for what a user can mend."""
     logging.basicConfig(format="nk: %(message)s", level=logging.WARNING)
     try:
-        app()
-    except (MachineError, StubError) as error:
-        print(f"nk: {error}", file=sys.stderr)
+        sys.exit(app.main(standalone_mode=False))
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
         sys.exit(USAGE)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "nk"
+        _fail(f"{error.format_message()} ({command} --help tells more)")
+    except (MachineError, StubError) as error:
+        _fail(str(error))
+
+
+def _fail(why: str) -> None:
+    print(f"nk: {why}", file=sys.stderr)
+    sys.exit(USAGE)

@@ -7,7 +7,7 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
-import typer
+import click
 
 from nanokernel_vm import build
 from nanokernel_vm.build.cache import root
@@ -27,7 +27,7 @@ def show(machine: Path, json: bool) -> None:
         "partitions": {p.name: _partition(p) for p in config.partitions},
     }
     if json:
-        typer.echo(json_module.dumps(report, indent=2))
+        click.echo(json_module.dumps(report, indent=2))
         return
     for key, value in report.items():
         _print(key, value, 0)
@@ -35,11 +35,11 @@ def show(machine: Path, json: bool) -> None:
 
 def _print(key: str, value: object, depth: int) -> None:
     if isinstance(value, dict):
-        typer.echo(f"{'  ' * depth}{key}:")
+        click.echo(f"{'  ' * depth}{key}:")
         for inner, item in value.items():
             _print(inner, item, depth + 1)
     else:
-        typer.echo(f"{'  ' * depth}{key}: {value}")
+        click.echo(f"{'  ' * depth}{key}: {value}")
 
 
 def _partition(config: PartitionConfig) -> dict[str, str]:

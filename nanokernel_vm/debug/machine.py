@@ -10,16 +10,20 @@ needs a lock.
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nanokernel_vm.debug.inferior import PartitionInferior
-from nanokernel_vm.debug.monitor import Monitor
 from nanokernel_vm.machine import End, Machine
 from nanokernel_vm.partition import Condition, Outcome, Partition
 from stub import amd64
 from stub.ids import ALL, ThreadId
 from stub.stops import Signal, Stopped, StopReason
 from stub.target import Action, Inferior
+
+if TYPE_CHECKING:
+    from nanokernel_vm.debug.monitor import Monitor
 
 
 class DebugMachine:
@@ -43,7 +47,7 @@ class DebugMachine:
         ]
         self._by_pid = {inferior.pid: inferior for inferior in self._inferiors}
         self._by_partition = {i.partition: i for i in self._inferiors}
-        self._monitor = Monitor(machine, symbols, self._runs)
+        self._symbols = symbols
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="machine")
         self._free: Future[None] | None = None
         self._detached: set[int] = set()
@@ -230,6 +234,13 @@ class DebugMachine:
     def monitor(self, pid: int, line: str) -> str:
         """Run one ``monitor`` command."""
         return self._monitor.run(self._by_pid[pid].partition, line)
+
+    @cached_property
+    def _monitor(self) -> "Monitor":
+        # Not at the top: drgn and all that asks it would be a quarter of nk's start.
+        from nanokernel_vm.debug.monitor import Monitor
+
+        return Monitor(self.machine, self._symbols, self._runs)
 
     def _runs(self, partition: Partition) -> bool:
         """Whether a partition runs now, unwatched."""
