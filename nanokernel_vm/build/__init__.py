@@ -113,7 +113,14 @@ def ensure(name: str, *, refresh: bool = False) -> Path:
     if found is not None:
         return found
     recipe, file = _artifact(name)
-    return _make(recipe, refresh) / file
+    try:
+        return _make(recipe, refresh) / file
+    except OSError as error:
+        place = error.filename or cache.root()
+        raise BuildError(
+            f"cannot make {name}: {place}: {error.strerror}; make room there, "
+            "or name another directory in NK_CACHE"
+        ) from None
 
 
 def _make(name: str, refresh: bool) -> Path:

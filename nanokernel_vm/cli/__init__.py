@@ -16,8 +16,10 @@ def main() -> None:
     signal.signal(signal.SIGINT, _leave)
     signal.signal(signal.SIGALRM, _leave)
     sys.unraisablehook = _leave_later
-    from nanokernel_vm.cli.app import main as run
-
+    try:
+        from nanokernel_vm.cli.app import main as run
+    except ModuleNotFoundError as error:  # this project is newer than what it stands on
+        sys.exit(f"nk: {error.name} is not installed: run make setup")
     run()
 
 

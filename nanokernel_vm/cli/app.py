@@ -6,6 +6,8 @@ partition failed.  Each but 0 comes with one line on stderr.
 """
 
 import logging
+import math
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,13 +23,37 @@ _EXAMPLE = Path(__file__).parents[2] / "examples" / "two-linuxes.toml"
 _FILE = click.Path(path_type=Path)
 _SERVED = "HOST:PORT|unix:PATH"
 
+
+def _patience(
+    _context: click.Context, _option: click.Parameter, seconds: float | None
+) -> float | None:
+    """How long to wait: NaN and what lies in the past are nobody's wish."""
+    if seconds is not None and (math.isnan(seconds) or seconds < 0):
+        raise click.BadParameter(f"{seconds:g} s; write how many seconds to wait")
+    return seconds
+
+
 _machine = click.argument(
     "machine", metavar="[MACHINE.toml]", type=_FILE, default=_EXAMPLE
 )
 _json = click.option("--json", is_flag=True, help="As JSON.")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """The subcommands; of output that nobody reads on, click would make code 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run one; what it printed has left when it returns."""
+        try:
+            code = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _drop_output()
+            return 0  # who read the output has seen enough
+        return code
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def app() -> None:
     """Two real Linux kernels on one emulated PC, each an inferior of stock gdb."""
 
@@ -46,7 +72,13 @@ def app() -> None:
     metavar="PARTITION:TEXT",
     help="Stop when all of these were printed (repeatable).",
 )
-@click.option("--timeout", type=float, metavar="SECONDS", help="Give up after that.")
+@click.option(
+    "--timeout",
+    type=float,
+    callback=_patience,
+    metavar="SECONDS",
+    help="Give up after that.",
+)
 @click.option(
     "--console",
     "consoles",
@@ -163,6 +195,17 @@ def main() -> None:
         _fail(f"{error.format_message()} ({command} --help tells more)")
     except (MachineError, StubError) as error:
         _fail(str(error))
+    except OSError as error:
+        _drop_output()
+        why = error.strerror or str(error)
+        _fail(f"{error.filename}: {why}" if error.filename else why)
+
+
+def _drop_output() -> None:
+    """Write nowhere what is still buffered: Python would try once more at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
 
 
 def _fail(why: str) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """``nk gdb``: stock gdb with everything set for a machine on this host."""
 
+import logging
 import os
 import shutil
 from collections.abc import Sequence
@@ -8,6 +9,9 @@ from pathlib import Path
 
 from nanokernel_vm.build.cache import root
 from nanokernel_vm.errors import MachineError
+from stub.endpoint import Stdio, parse_endpoint
+
+_LOG = logging.getLogger(__name__)
 
 ENTRY = Path(__file__).parents[2] / "gdb_scripts" / "nk-gdb.py"
 
@@ -25,7 +29,16 @@ else:
 
 
 def command(connect: str, arguments: Sequence[str]) -> list[str]:
-    """The command line: symbol files are opened here, not read over the wire."""
+    """The command line: symbol files are opened here, not read over the wire.
+
+    Raises:
+        MachineError: There is no gdb, or no machine can be there.
+        EndpointError: ``connect`` is none.
+    """
+    if isinstance(parse_endpoint(connect), Stdio):
+        raise MachineError(
+            "--connect stdio: nobody serves; give HOST:PORT or unix:PATH"
+        )
     program = os.environ.get("NK_GDB", "gdb")
     found = shutil.which(program)
     if found is None:
@@ -54,9 +67,18 @@ def offer_scripts(symbols: Path) -> None:
     stub = symbols.with_name(f"{symbols.name}-gdb.py")
     text = _STUB.format(scripts=str(ENTRY.parent))
     if not stub.is_file() or stub.read_text() != text:
-        new = stub.with_name(f".{stub.name}.{os.getpid()}")
+        _write(stub, text)
+
+
+def _write(stub: Path, text: str) -> None:
+    """A cache that cannot be written serves kernels all the same."""
+    new = stub.with_name(f".{stub.name}.{os.getpid()}")
+    try:
         new.write_text(text)
         new.rename(stub)
+    except OSError as error:
+        _LOG.warning("%s: %s; gdb has our scripts by nk gdb only", stub, error.strerror)
+        new.unlink(missing_ok=True)
 
 
 def start(connect: str, arguments: Sequence[str]) -> None:

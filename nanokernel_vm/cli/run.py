@@ -15,7 +15,7 @@ from nanokernel_vm.clock import TICKS_PER_SECOND
 from nanokernel_vm.config import load
 from nanokernel_vm.cpu.registers import Registers
 from nanokernel_vm.debug import DebugMachine
-from nanokernel_vm.errors import ConfigError, MachineError
+from nanokernel_vm.errors import ConfigError
 from nanokernel_vm.machine import Machine
 from nanokernel_vm.partition import Condition
 from nanokernel_vm.symbols import symbol_file
@@ -179,11 +179,5 @@ def run_machine(options: Options) -> int:
     async def main() -> int:
         return await Run(options).main()
 
-    try:
-        with asyncio.Runner(loop_factory=EagerLoop) as runner:
-            return runner.run(main())
-    except BrokenPipeError:
-        return 0  # who read the output has seen enough
-    except (MachineError, OSError) as error:
-        print(f"nk: {error}", file=sys.stderr)
-        return 2
+    with asyncio.Runner(loop_factory=EagerLoop) as runner:
+        return runner.run(main())

@@ -263,6 +263,8 @@ def test_a_kernel_that_is_not_there(start: Start, write: Write, tmp_path: Path) 
         ("--gdb", "nonsense"),
         ("--gdb", "127.0.0.1:99999"),
         ("--timeout", "soon"),
+        ("--timeout", "-1"),
+        ("--timeout", "nan"),
         ("--frobnicate",),
     ],
 )
@@ -300,3 +302,33 @@ def test_a_reader_that_goes_away(start: Start, write: Write) -> None:
     assert process.wait(PATIENCE) == 0
     assert "Traceback" not in err, err
     assert "Exception" not in err, err
+
+
+@pytest.mark.parametrize(
+    "command", [("info",), ("run", "--no-gdb", "--timeout", "0", "--json")]
+)
+def test_output_that_nobody_can_take(command: tuple[str, ...], write: Write) -> None:
+    verb, *options = command
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [NK, verb, write(GOES_ON), *options],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE,
+        )
+    said = [line for line in done.stderr.splitlines() if "console of" not in line]
+    assert (done.returncode, said) == (2, ["nk: No space left on device"])
+
+
+def test_a_library_that_is_not_installed() -> None:
+    """As after an update that brought a new one."""
+    script = "import sys; sys.modules['click'] = None; import nanokernel_vm.cli as nk"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{script}; nk.main()"],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.returncode != 0
+    assert done.stderr == "nk: click is not installed: run make setup\n"

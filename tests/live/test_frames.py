@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from nanokernel_vm.abi import frame
 from tests.live.busy import BusyMachine
 from tests.live.mi import GDBS
 
@@ -59,6 +60,29 @@ def test_a_guests_interrupt_is_the_nanokernels(run: Run) -> None:
     assert "magic, revision and check hold\nsame: as it was built" in text
     for name, value in words.items():
         assert re.search(rf"^  {name} +{value:#018x}  \w", text, re.MULTILINE)
+
+
+def test_every_word_is_the_one_in_memory(run: Run) -> None:
+    """``nk frame`` beside gdb's own reading, the server's, and the ABI's sums."""
+    see = (
+        "python import json; row = json.loads(gdb.execute('nk frame -j', False, True))"
+    )
+    dump = "python print(gdb.execute(f'x/11gx {row[\"address\"]}', False, True))"
+    lines = run(
+        *(GUEST, *to(HANDLER), "nk frame -j", see, dump),
+        "monitor irqlog -j guest 1",
+    )
+    as_json, _, dumped, log = lines[-4:]
+    row, (irq,) = json.loads(as_json), json.loads(log)["last"]
+    found = [int(word, 16) for word in re.findall(r"\t(0x[0-9a-f]+)", dumped)]
+    hardware, words = frame.Hardware(*found[:5]), frame.Words(*found[5:])
+    assert row["hardware"] == hardware._asdict()
+    assert row["words"] == words._asdict()
+    assert words == frame.new_words(
+        irq["vector"], row["address"], irq["sequence"], words.time, hardware
+    )
+    assert words.time / 1e9 == pytest.approx(irq["seconds"])
+    assert (hardware.ip, hardware.cs & 3) == (irq["rip"], irq["cpl"])
 
 
 def _task(answer: str) -> str:

@@ -117,6 +117,13 @@ def test_a_deleted_directory_is_built_again(bread: Bakery) -> None:
     assert made.exists()
 
 
+def test_a_cache_that_cannot_be_written_is_named(bread: Bakery, project: Path) -> None:
+    (project / "cache").write_text("a file")
+    with pytest.raises(BuildError, match=r"/cache/.*NK_CACHE"):
+        build.ensure("bread")
+    assert not bread.built
+
+
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
     with pytest.raises(BuildError, match=r"'gest'; there are .*, guest, "):
         build.ensure("gest")

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from nanokernel_vm.cli.gdb import ENTRY, offer_scripts
+from nanokernel_vm.cli.gdb import ENTRY, command, offer_scripts
+from nanokernel_vm.errors import MachineError
+from stub.errors import StubError
 
 
 @pytest.fixture
@@ -41,3 +43,20 @@ def test_nothing_is_written_beside_a_users_own_kernel(
 ) -> None:
     offer_scripts(tmp_path / "vmlinux")
     assert not (tmp_path / "vmlinux-gdb.py").exists()
+
+
+def test_a_place_that_cannot_be_written_is_named_and_no_more(
+    cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stub = cache / "vmlinux.debug-gdb.py"
+    stub.mkdir()
+    offer_scripts(cache / "vmlinux.debug")
+    (said,) = caplog.messages
+    assert str(stub) in said
+    assert list(cache.iterdir()) == [stub]
+
+
+@pytest.mark.parametrize("connect", ["nonsense", "localhost:99999", "stdio", ""])
+def test_gdb_is_not_started_for_what_is_no_address(connect: str) -> None:
+    with pytest.raises((MachineError, StubError), match="HOST:PORT"):
+        command(connect, ())
