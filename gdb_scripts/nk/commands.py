@@ -84,7 +84,10 @@ def _show(view: View, words: Sequence[str], as_json: bool) -> None:
 def _pte(view: View, words: Sequence[str], as_json: bool) -> None:
     if not words:
         raise gdb.GdbError("an address is missing; see: help nk pte")
-    address = int(gdb.parse_and_eval(words[0])) & (1 << 64) - 1
+    try:
+        address = int(gdb.parse_and_eval(words[0])) & (1 << 64) - 1
+    except gdb.error as error:
+        raise gdb.GdbError(f"{words[0]} is no address: {error}") from None
     _show(view, [f"{address:#x}", *words[1:]], as_json)
 
 
@@ -92,13 +95,17 @@ def _modules(view: View, words: Sequence[str], as_json: bool) -> None:
     if as_json:
         _show(view, words, as_json)
         return
+    directories = [Path(word).expanduser() for word in words]
+    for directory in directories:
+        if not directory.is_dir():
+            raise gdb.GdbError(f"{directory} is no directory; give one with NAME.ko")
     text = _ask(view, (), True)
     rows = json.loads(text)
     if isinstance(rows, dict):
         raise gdb.GdbError(rows["error"])
-    for directory in words:
+    for directory in directories:
         for row in rows:
-            _load_symbols(Path(directory).expanduser(), row)
+            _load_symbols(directory, row)
     for row in rows:
         gdb.write(module_line(row, _symbols_at(row["address"])) + "\n")
     if not rows:

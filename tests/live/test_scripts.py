@@ -66,6 +66,10 @@ def test_wrong_commands_are_told_what_is_right(gdb: Gdb) -> None:
     assert "usage: monitor bt" in gdb("nk bt one two")
     with pytest.raises(GdbError, match="an address is missing"):
         gdb("nk pte")
+    with pytest.raises(GdbError, match="no_such_thing is no address"):
+        gdb("nk pte no_such_thing")
+    with pytest.raises(GdbError, match="/no/such is no directory"):
+        gdb("nk modules /no/such")
 
 
 def test_commands_have_help_and_completion(gdb: Gdb) -> None:

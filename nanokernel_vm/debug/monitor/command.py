@@ -163,6 +163,14 @@ def number(word: str) -> int:
         raise UsageError(f"{word} is not a number") from None
 
 
+def count(word: str) -> int:
+    """Read how many of something are wanted."""
+    wanted = number(word)
+    if wanted < 0:
+        raise UsageError(f"{word} is less than nothing")
+    return wanted
+
+
 def parse(
     session: Session, command: Command, current: Partition, words: Sequence[str]
 ) -> Request:

@@ -7,7 +7,7 @@ from typing import Any
 
 from nanokernel_vm.abi.frame import CLASS_TEXTS, Class
 from nanokernel_vm.clock import TICKS_PER_SECOND
-from nanokernel_vm.debug.monitor.command import Command, Parameter, Request, number
+from nanokernel_vm.debug.monitor.command import Command, Parameter, Request, count
 from nanokernel_vm.nanokernel.frames import Frames, Returned
 
 _LAST = 20
@@ -80,7 +80,7 @@ def _line(row: dict[str, Any]) -> str:
     )
 
 
-_COUNT = Parameter("N", number, optional=True)
+_COUNT = Parameter("N", count, optional=True)
 
 COMMANDS = (
     Command(

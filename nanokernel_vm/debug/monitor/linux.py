@@ -11,6 +11,7 @@ from nanokernel_vm.debug.monitor.command import (
     Parameter,
     Request,
     UsageError,
+    count,
     number,
 )
 from nanokernel_vm.linux.awareness import interrupts, stacks
@@ -98,7 +99,7 @@ def _handlers(request: Request) -> dict[str, Any]:
     return {"partition": partition.name, "source": source, "handlers": rows}
 
 
-_COUNT = Parameter("N", number, optional=True)
+_COUNT = Parameter("N", count, optional=True)
 _TASK = Parameter("-a | PID", _which, optional=True)
 _ADDRESS = Parameter("ADDRESS", number)
 _PID = Parameter("PID", number, optional=True)

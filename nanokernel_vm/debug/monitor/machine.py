@@ -14,6 +14,7 @@ from nanokernel_vm.debug.monitor.command import (
     Parameter,
     Request,
     UsageError,
+    count,
     number,
 )
 from nanokernel_vm.partition import Partition
@@ -224,7 +225,7 @@ def _translate_text(answer: dict[str, Any]) -> Iterator[str]:
 
 
 _ADDRESS = Parameter("ADDRESS", number)
-_COUNT = Parameter("N", number, optional=True)
+_COUNT = Parameter("N", count, optional=True)
 _LENGTH = Parameter("LENGTH", number, optional=True)
 
 COMMANDS = (

@@ -214,7 +214,7 @@ def sysinfo(row: System) -> Iterator[str]:
     yield f"uptime       {seconds(row.uptime)}"
     yield f"load         {' '.join(f'{value:.2f}' for value in row.load)}"
     yield f"tasks        {row.tasks}"
-    yield f"CPUs         {row.online} online of {row.possible}"
+    yield f"CPUs         number {row.online} online, {row.possible} possible"
     yield f"taint        {row.taint or 'none'}"
     if row.panicked is not None:
         yield f"panic        on CPU {row.panicked}"
