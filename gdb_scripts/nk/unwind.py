@@ -10,6 +10,9 @@ This unwinder adds what no table holds or gdb would not believe:
   a corrupt stack, unless the frames' identities say otherwise;
 * code without call frame information: modules, and kernels straight from the compiler
   or from a distribution.
+
+One thing is beyond it: when IRET itself faults, fixup_bad_iret (v6.1, arch/x86/kernel/
+traps.c) overwrites the pt_regs that ORC goes by; until sync_regs returns nobody knows.
 """
 
 from struct import pack
@@ -36,17 +39,20 @@ class _State(NamedTuple):
 
     Attributes:
         interrupted: The pc is the next instruction, not one behind a call.
+        believed: gdb thinks so, too: it does of what a signal trampoline interrupted,
+            and no unwinder in Python can call its frame one.
         turns: How often the stacks inside it have gone to a lower one.
         entered_at: Address of the words that the processor saved, ip first, if it
             was interrupted.
     """
 
     interrupted: bool
+    believed: bool
     turns: int
     entered_at: int | None = None
 
 
-_INNERMOST = _State(True, 0)
+_INNERMOST = _State(True, True, 0)
 
 
 class KernelUnwinder(Unwinder):
@@ -87,6 +93,7 @@ class KernelUnwinder(Unwinder):
         place = (number, frame.pc, frame.register("rsp"))
         state = self._states.get(place, _INNERMOST)
         address = frame.pc - (not state.interrupted)
+        gdbs_address = frame.pc - (not state.believed)
         rule = known.rule(frame.read, address)
         outer = _outer(known, rule, frame) if rule else None
         if rule is None or outer is None:
@@ -94,16 +101,18 @@ class KernelUnwinder(Unwinder):
         turns = state.turns + (outer.identity < frame.register("rsp"))
         beyond = turns + (outer.identity > outer.saved["rsp"] > _USER_END)
         left = (
-            address in known.described
+            gdbs_address in known.described
+            and rule == known.rule(frame.read, gdbs_address)
             and _left_to_gdb(known, rule, address, turns)
             # gdb takes a stub's return address for the next instruction.
             and (rule.kind == orc.CALL or rule == known.rule(frame.read, frame.pc))
         )
-        if left and rule.kind != orc.CALL:
+        trampoline = left and rule.kind != orc.CALL
+        if trampoline:
             beyond = 0  # around a signal trampoline's frame gdb compares nothing
         where = (number, outer.saved["rip"], outer.saved["rsp"])
         words = None if rule.kind == orc.CALL else outer.identity - HARDWARE_SIZE
-        self._states[where] = _State(outer.interrupted, beyond, words)
+        self._states[where] = _State(outer.interrupted, trampoline, beyond, words)
         return None if left else frame.info(outer, turns)
 
 

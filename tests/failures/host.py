@@ -42,22 +42,32 @@ def archive(files: Mapping[str, bytes]) -> bytes:
     """An initramfs with these files, to be put behind another one."""
     cpio = Archive()
     for name, content in files.items():
-        cpio.file(name, content)
+        cpio.file(name, content, mode=0o755)
     return cpio.finish()
 
 
-def initrd(directory: Path) -> Path:
-    """The usual RAM disk with the module in its root directory."""
-    path = directory / "initrd.cpio"
+def initrd(
+    directory: Path, name: str = "host", files: Mapping[str, bytes] = {}
+) -> Path:
+    """The usual RAM disk with more files in its root, the host's with the module."""
+    own = {MODULE: module().read_bytes()} if name == "host" else {}
+    path = directory / f"{name}.cpio"
     usual = build.ensure("initrd").read_bytes()
-    path.write_bytes(usual + archive({MODULE: module().read_bytes()}))
+    path.write_bytes(usual + archive({**own, **files}))
     return path
 
 
-def description(directory: Path) -> Path:
-    """A machine file: the example's pair, the host with the module."""
+def description(directory: Path, programs: Mapping[str, bytes] = {}) -> Path:
+    """A machine file: the example's pair, the host with the module in its root.
+
+    Args:
+        directory: Where to write it.
+        programs: More files for the root directories of both.
+    """
     text = _EXAMPLE.read_text()
-    ours = text.replace('initrd = "@initrd"', f'initrd = "{initrd(directory)}"', 1)
+    for name in ("host", "guest"):
+        own = f'initrd = "{initrd(directory, name, programs)}"'
+        text = text.replace('initrd = "@initrd"', own, 1)
     path = directory / "machine.toml"
-    path.write_text(ours)
+    path.write_text(text)
     return path

@@ -16,6 +16,8 @@
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 #include <linux/string.h>
+#include <linux/timer.h>
+#include <linux/workqueue.h>
 
 static char *how = "";
 module_param(how, charp, 0);
@@ -233,8 +235,35 @@ static noinline int fail_memory(void)
 	return 0;
 }
 
+/* --- nothing bad: code that is not for the start, in a thread and in a softirq ------- */
+
+static noinline void sleep_and_warn(struct work_struct *unused)
+{
+	msleep(50);
+	WARN_ON(how);
+}
+
+static noinline void linger(struct timer_list *unused)
+{
+	mdelay(20);	/* ticks come meanwhile */
+}
+
+static DECLARE_WORK(work, sleep_and_warn);
+static DEFINE_TIMER(timer, linger);
+
+static noinline int fail_later(void)
+{
+	schedule_work(&work);
+	mod_timer(&timer, jiffies + 1);
+	flush_work(&work);
+	del_timer_sync(&timer);
+	return -EAGAIN;
+}
+
 static int __init nk_fail_init(void)
 {
+	if (!strcmp(how, "later"))
+		return fail_later();
 	if (!strcmp(how, "deadlock"))
 		return fail_deadlock();
 	if (!strcmp(how, "queues"))

@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
+from nanokernel_vm.board import Board
 from nanokernel_vm.clock import TICKS_PER_MS
 from nanokernel_vm.config import load
 from nanokernel_vm.cpu.engine import NEVER
@@ -32,6 +33,7 @@ PROJECT = Path(__file__).parents[2]
 SCRIPTS = PROJECT / "gdb_scripts/nk-gdb.py"
 NAMES = {1: "host", 2: "guest"}
 _PACE = TICKS_PER_MS // 5  # between two stops, about
+_TRIES, _TRY = 50, 50 * TICKS_PER_MS
 _GENERAL = amd64.REGISTERS[: amd64.BY_NAME["ss"].number + 1]
 
 # fork, exec, pipes, files, devices, faults, sleep; "launch" is not in its echo
@@ -67,10 +69,25 @@ class BusyMachine:
         }
 
     def work(self, name: str, first: str = ":") -> None:
-        """Let a shell begin anew, with another command before."""
+        """Let a shell begin anew, with another command before.
+
+        What comes before a shell that was interrupted is back at its prompt is lost.
+        A ^C that meets one of its subshells ends that one only.
+        """
         board = self.machine.board(name)
         assert board is not None
-        self.machine.type(board, f"\x03{first}; {_WORK}\n".encode())
+        board.console.watch_for(f"{name}# ".encode())
+        for _ in range(_TRIES):
+            if not board.console.seen(f"{name}# ".encode()):
+                self._interrupt(board)
+        self.machine.type(board, f"{first}; {_WORK}\n".encode())
+        self.machine.goal = lambda: False
+
+    def _interrupt(self, board: Board) -> None:
+        self.machine.type(board, b"\x03")
+        limit = board.partition.clock + _TRY
+        self.machine.goal = lambda: board.partition.clock > limit
+        self.machine.run(self.machine.partitions)
 
     def _run_to(self, goals: Mapping[str, bytes]) -> None:
         consoles = {b.partition.name: b.console for b in self.machine.boards}

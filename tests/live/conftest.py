@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """One machine for all that leave it whole; a gdb of each kind attached to it."""
 
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +11,8 @@ from tests.failures import host
 from tests.live.busy import BusyMachine
 from tests.live.mi import GDBS, Gdb, available
 from tests.live.process import NkRun, build
+
+PROGRAMS = Path(__file__).with_name("programs")
 
 
 @pytest.fixture(scope="session")
@@ -22,9 +26,14 @@ def machine() -> Iterator[NkRun]:
 
 @pytest.fixture(scope="session")
 def busy(tmp_path_factory: pytest.TempPathFactory) -> BusyMachine:
-    """Both kernels at work in this process, the host with a module at hand."""
+    """Both kernels at work in this process, each with a program that raises all
+    exceptions it can, the host with a module at hand, too.
+    """
     build()
-    return BusyMachine(host.description(tmp_path_factory.mktemp("busy")))
+    at = tmp_path_factory.mktemp("busy")
+    command = ["gcc", "-Wall", "-Wextra", "-Werror", "-O1", "-static", "-s"]
+    subprocess.check_call([*command, "-o", at / "traps", PROGRAMS / "traps.c"])
+    return BusyMachine(host.description(at, {"traps": (at / "traps").read_bytes()}))
 
 
 @pytest.fixture(scope="module", params=GDBS)

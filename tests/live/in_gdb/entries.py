@@ -26,32 +26,39 @@ def words(addr: int, count: int) -> tuple[int, ...]:
     return struct.unpack(f"<{count}Q", bytes(memory))
 
 
-class _At(gdb.Breakpoint):
-    """A place in the code, on one stack if need be: others may come by."""
+class _Starts(gdb.Function):
+    """Whether a function starts at an address."""
 
-    def __init__(self, addr: int, rsp: int | None) -> None:
-        super().__init__(f"*{addr:#x}", internal=True)
-        self.rsp, self.silent = rsp, True
+    def __init__(self) -> None:
+        super().__init__("starts")
 
-    def stop(self) -> bool:
-        return self.rsp is None or number("$rsp") == self.rsp
+    def invoke(self, addr: gdb.Value) -> bool:
+        symbol = gdb.execute(f"info symbol {int(addr)}", to_string=True)
+        return " + " not in symbol and "No symbol" not in symbol
 
 
-def run_to(addr: int, rsp: int | None = None) -> None:
-    place = _At(addr, rsp)
+def run_to(addr: int, condition: str = "") -> None:
+    """Run to a place in the code, at which others may come by."""
+    place = gdb.Breakpoint(f"*{addr:#x}", internal=True)
+    place.silent, place.condition = True, condition or None
     gdb.execute("continue", to_string=True)
     place.delete()
 
 
 class Passage:
-    """One way through an entry and back."""
+    """One way through an entry and back.
 
-    def __init__(self, label: str) -> None:
+    Args:
+        label: The entry.
+        condition: What must hold there, for gdb to evaluate; empty: nothing.
+    """
+
+    def __init__(self, label: str, condition: str) -> None:
         self.label = label
         self.code = range(number("&__entry_text_start"), number("&__entry_text_end"))
         self.wrong: list[str] = []
         self.checks = 0
-        run_to(number(f"&{label}"))
+        run_to(number(f"&{label}"), condition)
         before = levels()
         self.entered = self._entered()
         self.beyond = before[1:]
@@ -90,11 +97,13 @@ class Passage:
     def _run_through(self) -> None:
         """A C function is entered with pt_regs, which it may change: exec, signals."""
         pt_regs, rsp = number("$rdi"), number("$rsp")
-        run_to(words(rsp, 1)[0], rsp + 8)
+        run_to(words(rsp, 1)[0], f"$rsp == {rsp + 8}")
         saved = words(pt_regs, PT_REGS)
         now = saved[RIP], saved[RSP], saved[RBP]
         if self.entered[0] < USER_END:
             self.entered, self.beyond = now, [now]
+        elif now[1:] == self.entered[1:]:  # past a faulting instruction or a WARN
+            self.entered, self.beyond[0] = now, now
 
     def check(self) -> None:
         """The backtrace ends with what was entered."""
@@ -125,7 +134,8 @@ def entry(label: str) -> str:
 
 def passages(labels: list[str]) -> Iterator[dict[str, object]]:
     for label in labels:
-        passage = Passage(entry(label))
+        name, _, condition = label.partition(" if ")
+        passage = Passage(entry(name), condition)
         passage.follow()
         yield {
             "label": passage.label,
@@ -138,9 +148,10 @@ def passages(labels: list[str]) -> Iterator[dict[str, object]]:
 def main() -> None:
     pid, out, *labels = sys.argv
     alone(int(pid))
+    _Starts()
     with open(out, "w") as file:
         for row in passages(labels):
-            print(json.dumps(row), file=file)
+            print(json.dumps(row), file=file, flush=True)
 
 
 if __name__ == "__main__":
