@@ -32,8 +32,8 @@ class _Starts(gdb.Function):
     def __init__(self) -> None:
         super().__init__("starts")
 
-    def invoke(self, addr: gdb.Value) -> bool:
-        symbol = gdb.execute(f"info symbol {int(addr)}", to_string=True)
+    def invoke(self, *args: gdb.Value) -> bool:
+        symbol = gdb.execute(f"info symbol {int(args[0])}", to_string=True)
         return " + " not in symbol and "No symbol" not in symbol
 
 
