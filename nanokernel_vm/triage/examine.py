@@ -11,16 +11,18 @@ from nanokernel_vm.linux.awareness.locks import locks
 from nanokernel_vm.linux.awareness.log import Record, dmesg
 from nanokernel_vm.linux.awareness.memory import meminfo
 from nanokernel_vm.linux.awareness.modules import modules
+from nanokernel_vm.linux.awareness.runqueues import runqueues
 from nanokernel_vm.linux.awareness.stacks import TaskStack, backtrace, cpu_backtrace
 from nanokernel_vm.linux.awareness.system import sysinfo
 from nanokernel_vm.linux.awareness.tasks import tasks
 from nanokernel_vm.triage import findings, sections, states
 from nanokernel_vm.triage.freed import free_link, poison
-from nanokernel_vm.triage.incidents import incidents
+from nanokernel_vm.triage.incidents import Incident, incidents
 from nanokernel_vm.triage.report import (
     RANKS,
     Finding,
     Interrupt,
+    Kind,
     Report,
 )
 from nanokernel_vm.triage.sections import Seen
@@ -28,6 +30,7 @@ from nanokernel_vm.triage.sections import Seen
 _T = TypeVar("_T")
 _STACKS_MAX = 12  # of suspicious tasks
 _DMESG = 60  # lines
+_LOCKUPS = {Kind.SOFT_LOCKUP, Kind.HARD_LOCKUP, Kind.RCU_STALL}
 _EXTERNAL = 32  # the first vector that is no exception's
 
 
@@ -148,9 +151,20 @@ class _Examination:
             told, now, lambda row: self._freed(kernel, row), seen.cpu_names
         )
         if not any(incident.panics for incident in told):
-            yield from states.interrupts_off(
-                dict(subject.cpu.registers), seen.cpu_names, self._silence(), seen.who
-            )
+            yield from self._stuck(kernel, told, seen)
+
+    def _stuck(
+        self, kernel: Awareness | None, told: Sequence[Incident], seen: Seen
+    ) -> Iterator[Finding]:
+        """What a CPU that gets nowhere does not say itself."""
+        registers, trace = dict(self.subject.cpu.registers), seen.cpu_names
+        yield from states.interrupts_off(registers, trace, self._silence(), seen.who)
+        if kernel is None or any(row.kind in _LOCKUPS for row in told):
+            return
+        queues = self._try("run queues", partial(runqueues, kernel, self.subject.cpu))
+        for queue in queues or ():
+            if queue.cpu == 0:  # of which the registers are
+                yield from states.never_yields(queue, registers, trace)
 
     def _freed(self, kernel: Awareness | None, pointers: Sequence[int]) -> str:
         if known := poison(pointers):

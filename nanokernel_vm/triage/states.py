@@ -4,13 +4,16 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from nanokernel_vm.linux.awareness.locks import Lock, Locks, Party
+from nanokernel_vm.linux.awareness.runqueues import RunQueue
 from nanokernel_vm.linux.awareness.stacks import Frame
 from nanokernel_vm.linux.awareness.tasks import Task
 from nanokernel_vm.triage.report import Finding, Kind
+from nanokernel_vm.triage.signature import blamed
 
 SECOND = 1_000_000_000
 HUNG = 10 * SECOND  # in state D; the kernel itself complains after 120 s
 SILENCE = 1.0  # seconds without any interrupt, of a CPU that is busy
+HELD = SECOND  # on one CPU that others want; a fair share is over in milliseconds
 _IF = 1 << 9  # eflags
 _USER = 3  # cs: the privilege level
 
@@ -125,3 +128,30 @@ def interrupts_off(
         evidence=(f"eflags {flags:#x}: IF is clear; rip {registers['rip']:#x}",),
         frames=tuple(trace),
     )
+
+
+def never_yields(
+    queue: RunQueue, registers: dict[str, int], trace: Sequence[str]
+) -> Iterator[Finding]:
+    """Yield a finding if the CPU stays in the kernel with one task while others wait.
+
+    The kernel's own watchdog says so after 20 s, unless it was switched off.
+    """
+    user = registers.get("cs", _USER) & 3 == _USER
+    others = queue.running - 1
+    if queue.held < HELD or others < 1 or user or not trace:
+        return
+    held, who = queue.held / SECOND, f"{queue.current} ({queue.current_pid})"
+    yield Finding(
+        kind=Kind.SOFT_LOCKUP,
+        what=f"soft lockup: {who} keeps the CPU for {held:.1f} s",
+        functions=tuple(blamed(trace)[:1]),
+        time=None,
+        task=who,
+        evidence=(f"{others} others could run, the first {_first(queue)}",),
+        frames=tuple(trace),
+    )
+
+
+def _first(queue: RunQueue) -> str:
+    return ", ".join(f"{row.name} ({row.pid})" for row in queue.queued[:1]) or "unknown"

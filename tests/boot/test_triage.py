@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Nine real failures of the stock host: each report names what and where."""
+"""Real failures of the stock host: each report names what and where."""
 
 import json
 import subprocess
@@ -36,7 +36,11 @@ def _panics(booted: Booted) -> None:
 
 
 def _spins(booted: Booted) -> None:
-    booted.pass_time(1.2)
+    booted.pass_time(1.5)
+
+
+def _is_seen(booted: Booted) -> None:
+    booted.run_to({"host": "</TASK>"})
 
 
 # how the module is told to fail: until when to run, what the report must say
@@ -50,10 +54,14 @@ FAILURES: dict[str, tuple[Wait, Kind, tuple[str, ...]]] = {
     "hang": (_hangs, Kind.HUNG_TASK, ("wait_for_nothing",)),
     "bug": (_goes_on, Kind.BUG, ("fail_bug",)),
     "memory": (_panics, Kind.OUT_OF_MEMORY, ("take_all_memory",)),
+    "lockup": (_is_seen, Kind.SOFT_LOCKUP, ("fail_lockup",)),
+    "keep": (_spins, Kind.SOFT_LOCKUP, ("fail_keep",)),  # nobody has seen it yet
+    "warning": (_goes_on, Kind.WARNING, ("fail_warning",)),
 }
+# The kernel's own watchdog would take its time.
+BEFORE = {"lockup": "echo 1 >/proc/sys/kernel/watchdog_thresh; "}
 
-
-DEAD = [how for how, row in FAILURES.items() if row[0] in (_panics, _spins)]
+DEAD = [how for how, row in FAILURES.items() if row[0] not in (_goes_on, _hangs)]
 
 
 def fail(how: str, before: str, booted: Booted) -> str:
@@ -74,7 +82,10 @@ def _read(text: str) -> dict[str, Report]:
 @pytest.fixture(scope="module")
 def reports(booted: Booted) -> dict[str, dict[str, Report]]:
     """By failure and partition."""
-    return {how: _read(in_a_copy(booted, partial(fail, how, ""))) for how in FAILURES}
+    return {
+        how: _read(in_a_copy(booted, partial(fail, how, BEFORE.get(how, ""))))
+        for how in FAILURES
+    }
 
 
 @pytest.mark.parametrize("how", FAILURES)

@@ -147,6 +147,27 @@ static noinline int fail_spin(void)
 	return 0;
 }
 
+static noinline int fail_lockup(void)
+{
+	preempt_disable();
+	while (how)
+		cpu_relax();
+	return 0;
+}
+
+static noinline int fail_keep(void)
+{
+	while (how)
+		cpu_relax();
+	return 0;
+}
+
+static noinline int fail_warning(void)
+{
+	WARN_ON(how);
+	return 0;
+}
+
 /* --- pointers ---------------------------------------------------------------- */
 
 static noinline int fail_null(void)
@@ -272,6 +293,12 @@ static int __init nk_fail_init(void)
 		return fail_twice();
 	if (!strcmp(how, "spin"))
 		return fail_spin();
+	if (!strcmp(how, "lockup"))
+		return fail_lockup();
+	if (!strcmp(how, "keep"))
+		return fail_keep();
+	if (!strcmp(how, "warning"))
+		return fail_warning();
 	if (!strcmp(how, "null"))
 		return fail_null();
 	if (!strcmp(how, "after-free"))

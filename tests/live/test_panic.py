@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The proof: one kernel panics for good, stock gdb sees why, the other one lives."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
 
+from tests.live.busy import PROJECT, SCRIPTS
 from tests.live.mi import GDBS, Gdb
 from tests.live.process import NkRun, build
+
+USER_END = 1 << 47
 
 
 @pytest.fixture
@@ -39,6 +43,7 @@ def test_a_dead_host_is_explained_while_the_guest_lives_on(
         assert "panic        on CPU 0" in gdb("monitor sysinfo host")
         assert "sysrq_handle_crash" in gdb("monitor bt host")
         assert "(has the CPU)" in gdb("monitor ps host")
+        _unwound_as_by_drgn(gdb)
         gdb("set schedule-multiple on")
         gdb.start("continue")
         assert wreck.guest.answers()
@@ -53,6 +58,21 @@ def test_a_dead_host_is_explained_while_the_guest_lives_on(
     finally:
         gdb.close()
     assert wreck.guest.answers()
+
+
+def _unwound_as_by_drgn(gdb: Gdb) -> None:
+    """To the outermost frame, with the scripts."""
+    gdb(f"source {SCRIPTS}")
+    gdb(f"python import json, sys; sys.path.insert(0, '{PROJECT}')")
+    gdb("python from tests.live.in_gdb.walk import levels")
+    ours = [
+        (rip, rsp)
+        for rip, rsp, _ in json.loads(gdb("python print(json.dumps(levels()))"))
+    ]
+    (task,) = json.loads(gdb("monitor bt host -j"))
+    drgns = [(f["pc"], f["sp"]) for f in task["frames"] if f["offset"] is not None]
+    assert ours[: len(drgns)] == drgns
+    assert [rip < USER_END for rip, _ in ours[len(drgns) :]] == [True]
 
 
 def test_a_kill_ends_one_partition_only(program: str) -> None:

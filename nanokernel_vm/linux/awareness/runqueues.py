@@ -14,12 +14,14 @@ from nanokernel_vm.linux.awareness.kernel import (
     Cpu,
     clock,
     current_task,
+    has,
     text_of,
     understood,
 )
 from nanokernel_vm.linux.awareness.tasks import last_switch
 
 _QUEUE_MAX = 1 << 16
+_FAIR = 100  # MAX_RT_PRIO: lower numbers are for real time
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ class RunQueue:
         current: The task that runs: pid and name.
         running: How many could run, the current one included, the idle task not.
         switches: Context switches since boot.
+        held: Nanoseconds of processor time that the current task has had since it was
+            switched to, up to the last tick; 0 for one that is not fair.
         clock: When the scheduler last looked, in nanoseconds of the kernel's clock.
         queued: Who waits for the CPU.
     """
@@ -56,6 +60,7 @@ class RunQueue:
     current: str
     running: int
     switches: int
+    held: int
     clock: int
     queued: tuple[Queued, ...]
 
@@ -79,9 +84,18 @@ def _queue(number: int, rq: Object, now: int) -> RunQueue:
         current=text_of(current.comm),
         running=rq.nr_running.value_(),
         switches=rq.nr_switches.value_(),
+        held=_held(current),
         clock=rq.clock.value_(),
         queued=tuple(queued),
     )
+
+
+def _held(task: Object) -> int:
+    """Return what set_next_entity() (v6.1, kernel/sched/fair.c) counts from."""
+    if task.prio < _FAIR or not has(task.se, "prev_sum_exec_runtime"):
+        return 0
+    se = task.se
+    return int(se.sum_exec_runtime.value_() - se.prev_sum_exec_runtime.value_())
 
 
 def _queued(rq: Object, now: int) -> Iterator[Queued]:
