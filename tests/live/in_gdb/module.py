@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Runs inside gdb: a stop in a function that a module has called, as it sees it."""
 
-import json
 import sys
 
 import gdb
 
-from tests.live.in_gdb.walk import alone, levels, number
+from tests.live.in_gdb.walk import alone, both_views, number
 
 pid, out, function = sys.argv
 alone(int(pid))
@@ -22,6 +21,4 @@ gdb.execute("tbreak do_one_initcall", to_string=True)  # others call it all the 
 gdb.execute("continue", to_string=True)
 _CalledByAModule(function, internal=True)
 gdb.execute("continue", to_string=True)
-with open(out, "w") as file:
-    seen = gdb.execute("nk bt -j", to_string=True)
-    json.dump({"ours": levels(), "drgns": json.loads(seen)}, file)
+both_views(out)

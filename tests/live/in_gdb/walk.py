@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Runs inside gdb: physical frames as numbers."""
 
+import json
+
 import gdb
 
 MASK = (1 << 64) - 1
@@ -27,6 +29,13 @@ def levels() -> list[Level]:
             found.append((int(rip) & MASK, int(rsp) & MASK, known))
         frame = frame.older()
     return found
+
+
+def both_views(out: str) -> None:
+    """Write the backtrace here as gdb sees it and as drgn does, in JSON."""
+    with open(out, "w") as file:
+        seen = gdb.execute("nk bt -j", to_string=True)
+        json.dump({"ours": levels(), "drgns": json.loads(seen)}, file)
 
 
 def interrupted() -> gdb.Frame:
