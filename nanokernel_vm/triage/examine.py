@@ -144,6 +144,7 @@ class _Examination:
         traces = {pid: states.names(stack.frames) for pid, stack in seen.stacks.items()}
         now = [
             *(states.deadlocks(seen.locks, traces) if seen.locks else ()),
+            *states.stalled(seen.tasks, traces),
             *states.hung(seen.tasks, seen.locks, traces),
         ]
         yield from now

@@ -2,10 +2,11 @@
 """Incidents of the log, and the nanokernel's own knowledge, as findings."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from nanokernel_vm.triage.incidents import Incident
 from nanokernel_vm.triage.report import Finding, Kind
-from nanokernel_vm.triage.signature import blamed
+from nanokernel_vm.triage.signature import blamed, interrupted
 from nanokernel_vm.triage.states import SECOND
 
 _EVIDENCE = 6  # lines
@@ -27,6 +28,11 @@ _DULL = (
 # Kinds in which a pointer was bad that may have been read out of freed memory.
 _POINTERS = {Kind.BAD_POINTER, Kind.GENERAL_PROTECTION, Kind.BAD_JUMP, Kind.OOPS}
 
+# Kinds that a task's state shows, too, for as long as it lasts.
+_SEEN = {Kind.HUNG_TASK, Kind.RCU_STALL}
+# Kinds of a task that is told of in an interrupt.
+_STUCK = {Kind.SOFT_LOCKUP, Kind.HARD_LOCKUP, Kind.RCU_STALL}
+
 Freed = Callable[[Sequence[int]], str]
 
 
@@ -46,17 +52,36 @@ def of_incidents(
             says nothing in its log after an oops (kernel/panic.c: panic).
     """
     busy = {word for row in now for word in row.task.split(", ")}
-    told = list(told)
-    for incident in told:
-        if incident.kind is Kind.HUNG_TASK and incident.task in busy:
-            continue
-        if incident.kind is not Kind.OUT_OF_MEMORY:
-            silent = incident.panics and not incident.frames
-            frames = _panicked(stack) if silent else incident.frames
-            yield _finding(incident, tuple(frames), freed)
+    told = [row for row in told if row.kind not in _SEEN or row.task not in busy]
+    yield from _once(
+        _finding(row, tuple(_frames(row, stack)), freed)
+        for row in told
+        if row.kind is not Kind.OUT_OF_MEMORY
+    )
     starved = [row for row in told if row.kind is Kind.OUT_OF_MEMORY]
     if starved:
         yield _out_of_memory(starved)
+
+
+def _once(found: Iterable[Finding]) -> Iterator[Finding]:
+    """What a watchdog says again and again, once: as it began, but for the age."""
+    groups: dict[tuple[Kind, tuple[str, ...], str], list[Finding]] = {}
+    for row in found:
+        groups.setdefault((row.kind, row.functions, row.task), []).append(row)
+    for first, *again in groups.values():
+        if again:
+            last = f"said {len(again) + 1} times, the last at {again[-1].time:.6f} s"
+            evidence = (last, *first.evidence)
+            first = replace(first, what=again[-1].what, evidence=evidence)
+        yield first
+
+
+def _frames(incident: Incident, stack: Sequence[str]) -> Sequence[str]:
+    if incident.panics and not incident.frames:
+        return _panicked(stack)
+    if incident.kind in _STUCK:
+        return interrupted(incident.frames)
+    return incident.frames
 
 
 def _panicked(stack: Sequence[str]) -> Sequence[str]:
@@ -111,8 +136,10 @@ def _out_of_memory(starved: Sequence[Incident]) -> Finding:
 def _what(kind: Kind, incident: Incident) -> str:
     if kind is Kind.NULL_POINTER and incident.address is not None:
         return f"{kind.value} at {incident.address:#x}"
-    if kind is incident.kind and kind.value.lower() in incident.text.lower():
+    if kind is Kind.HUNG_TASK or kind.value.lower() in incident.text.lower():
         return incident.text
+    if incident.text.startswith("at "):
+        return f"{kind.value} {incident.text}"
     return f"{kind.value}: {incident.text}"
 
 

@@ -63,7 +63,7 @@ def _report(report: Report) -> Iterator[str]:
         yield _folded(title, text.frames(stack), shown=report.wrong and not number)
     if report.interrupts:
         title = f"Last interrupts of {report.delivered}"
-        yield _folded(title, map(text.interrupt, report.interrupts))
+        yield _folded(title, text.interrupts(report.interrupts))
     if report.memory:
         yield _folded("Memory", text.memory(report.memory))
     if report.dmesg:

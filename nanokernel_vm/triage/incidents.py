@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from nanokernel_vm.triage.report import Kind
 
 _LINES_MAX = 400  # of one incident
+_MESSAGE_MAX = 4  # lines of a warning's own
 
 # The first that matches begins an incident.
 _STARTS = [
@@ -48,14 +49,18 @@ _STARTS = [
         (r"^[\w ,]+: [0-9a-f]{4} \[#\d+\]", Kind.OOPS),
     )
 ]  # fmt: skip
+_PLACE = r"([\w.$]+)\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[(\w+).*\])?"
 # What a headline can do without: the kernel's exclamations and an oops' number.
 _TEXT = re.compile(
     r"Kernel panic - not syncing: |watchdog: |BUG: |: [0-9a-f]{4} \[#\d+\].*"
+    r"|rcu: INFO: |:$"
 )
-_PLACE = r"([\w.$]+)\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[(\w+).*\])?"
+_WARNING = re.compile(r"WARNING: CPU: \d+ PID: \d+ (at \S+)")
+_CUT = "[ cut here ]"
 _FRAME = re.compile(rf"^\s+(\? )?{_PLACE}$")
 _RIP = re.compile(rf"RIP: 0010:{_PLACE}")
 _TASK = re.compile(r"PID: (\d+) Comm: (.*?) (?:Not tainted|Tainted:)")
+_SHOWN = re.compile(r"^task:(.*?) +state:\S+ .*?\bpid:(\d+)")
 _BLOCKED = re.compile(r"INFO: task (.*):(\d+) blocked for more than (\d+) seconds")
 _REGISTER = re.compile(r"\b(R[A-Z0-9]{2}|CR2): ([0-9a-f]{16})\b")
 _ADDRESS = re.compile(r"address:? (?:0x)?([0-9a-f]+)")
@@ -104,16 +109,36 @@ def incidents(records: Iterable[tuple[int, str]]) -> list[Incident]:
     """
     found: list[Incident] = []
     current: Incident | None = None
+    said: list[str] | None = None  # by WARN(): its message comes before the place
     for time, line in records:
         kind = _started(line)
         if kind is not None and (current is None or current.located):
-            current = Incident(kind, time, _TEXT.sub("", line).strip())
+            current = Incident(kind, time, _headline(line, said))
             found.append(current)
+        said = _message(line, said)
         if current is not None:
             _take(current, line)
             if _END.search(line) or len(current.lines) >= _LINES_MAX:
                 current = None
     return found
+
+
+def _message(line: str, said: list[str] | None) -> list[str] | None:
+    """What has been said since the last cut, this line included; None: too much."""
+    if _CUT in line:
+        return []
+    return [*said, line] if said is not None and len(said) < _MESSAGE_MAX else None
+
+
+def _headline(line: str, said: list[str] | None) -> str:
+    warning, blocked = _WARNING.match(line), _BLOCKED.search(line)
+    if warning:
+        return " ".join((*(said or ()), warning[1]))
+    if blocked:
+        return (
+            f"task {blocked[1]} ({blocked[2]}) was blocked for {blocked[3]} s or more"
+        )
+    return _TEXT.sub("", line).strip()
 
 
 def _started(line: str) -> Kind | None:
@@ -130,6 +155,8 @@ def _take(incident: Incident, line: str) -> None:
         incident.comm, incident.pid = blocked[1], int(blocked[2])
     elif (task := _TASK.search(line)) and incident.pid is None:
         incident.pid, incident.comm = int(task[1]), task[2]
+    elif (shown := _SHOWN.match(line)) and incident.pid is None:
+        incident.comm, incident.pid = shown[1], int(shown[2])
     if incident.address is None and (address := _ADDRESS.search(line)):
         incident.address = int(address[1], 16)
     if "</TASK>" in line or "Modules linked in" in line:

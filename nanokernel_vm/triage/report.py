@@ -49,10 +49,11 @@ RANKS = {
             Kind.INTERRUPTS_OFF,
             Kind.HARD_LOCKUP,
             Kind.SOFT_LOCKUP,
+            Kind.RCU_STALL,
         ),
         1,
     ),
-    **dict.fromkeys((Kind.HUNG_TASK, Kind.RCU_STALL, Kind.SCHEDULING), 2),
+    **dict.fromkeys((Kind.HUNG_TASK, Kind.SCHEDULING), 2),
     Kind.WARNING: 3,
 }
 

@@ -41,8 +41,9 @@ class Seen:
 
 
 def suspicious(seen: Seen) -> list[int]:
-    """Return the tasks of deadlocks, then who sleeps in state D or is at a lock."""
+    """Return the tasks of deadlocks, then stalls of RCU, state D, who is at a lock."""
     pids = [pid for cycle in seen.locks.cycles for pid in cycle] if seen.locks else []
+    pids += [row.pid for row in seen.tasks if states.stalls(row)]
     pids += [row.pid for row in seen.tasks if row.state == "D"]
     for lock in seen.locks.locks if seen.locks else ():
         pids += [party.pid for party in (*lock.owners, *lock.waiters)]

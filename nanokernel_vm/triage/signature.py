@@ -15,6 +15,7 @@ from nanokernel_vm.triage.report import Kind
 
 TOP = 5
 _DIGITS = 12
+_INTERRUPT = re.compile(r"asm_(common_interrupt|sysvec_\w+)$")
 _SUFFIX = re.compile(r"\.(isra|constprop|part|cold|llvm|lto_priv)(\.\d+)*")
 
 # Functions in whose name nobody is to blame: they report, check, allocate, schedule,
@@ -32,7 +33,8 @@ _MACHINERY_NAMES = """
     __kmem_cache_alloc* kmalloc* __kmalloc* vmalloc* __vmalloc*
     __schedule schedule* preempt_schedule* context_switch io_schedule* __switch_to*
     mutex_lock* __mutex_lock* down down_* __down* rwsem_* _raw_* __raw_* queued_spin*
-    native_queued* do_raw_* msleep* usleep* wait_for_completion* __wait_for_common
+    native_queued* do_raw_* delay_* __delay __udelay __const_udelay msleep* usleep*
+    wait_for_completion* __wait_for_common rcu_note_context_switch
 """
 _MACHINERY = re.compile(
     "|".join(rf"{name}$" for name in _MACHINERY_NAMES.replace("*", r"\w*").split())
@@ -42,6 +44,12 @@ _MACHINERY = re.compile(
 def normalized(frame: str) -> str:
     """Return a frame's function without what differs between builds."""
     return _SUFFIX.sub("", frame)
+
+
+def interrupted(frames: Sequence[str]) -> Sequence[str]:
+    """Return the frames without those of interrupts that have come in between."""
+    entries = [n for n, frame in enumerate(frames) if _INTERRUPT.match(frame)]
+    return frames[entries[-1] + 1 :] if entries else frames
 
 
 def blamed(frames: Iterable[str]) -> list[str]:

@@ -8,10 +8,11 @@ from nanokernel_vm.linux.awareness.runqueues import RunQueue
 from nanokernel_vm.linux.awareness.stacks import Frame
 from nanokernel_vm.linux.awareness.tasks import Task
 from nanokernel_vm.triage.report import Finding, Kind
-from nanokernel_vm.triage.signature import blamed
+from nanokernel_vm.triage.signature import blamed, interrupted
 
 SECOND = 1_000_000_000
 HUNG = 10 * SECOND  # in state D; the kernel itself complains after 120 s
+STALLED = SECOND  # asleep as a reader of RCU, who must not sleep at all
 SILENCE = 1.0  # seconds without any interrupt, of a CPU that is busy
 HELD = SECOND  # on one CPU that others want; a fair share is over in milliseconds
 _IF = 1 << 9  # eflags
@@ -77,11 +78,11 @@ def hung(
 ) -> Iterator[Finding]:
     """Yield a finding for each task that sleeps where no signal wakes it, for long.
 
-    Those of a deadlock are left out.
+    Those of a deadlock are left out, and those that others wait for.
     """
     locked = {pid for cycle in found.cycles for pid in cycle} if found else set()
     for task in tasks:
-        if task.state != "D" or task.age < HUNG or task.pid in locked:
+        if task.state != "D" or task.age < HUNG or task.pid in locked or stalls(task):
             continue
         age = task.age / SECOND
         wait = _wait(task.pid, found.locks) if found else None
@@ -93,6 +94,31 @@ def hung(
             task=f"{task.name} ({task.pid})",
             evidence=(_step(*wait),) if wait else (),
             frames=tuple(traces.get(task.pid, ())),
+        )
+
+
+def stalls(task: Task) -> bool:
+    """Whether it sleeps where it must not: what it reads cannot be freed meanwhile."""
+    return task.reads_rcu and task.state in "SDI" and task.age >= STALLED
+
+
+def stalled(tasks: Iterable[Task], traces: Traces) -> Iterator[Finding]:
+    """Yield a finding for each task that sleeps as a reader of RCU.
+
+    The kernel says so after 21 s, if anybody waits for the grace period's end.
+    """
+    for task in filter(stalls, tasks):
+        who, age = f"{task.name} ({task.pid})", task.age / SECOND
+        trace = traces.get(task.pid, ())
+        yield Finding(
+            kind=Kind.RCU_STALL,
+            what=f"RCU stall: {who} sleeps for {age:.0f} s between "
+            "rcu_read_lock and rcu_read_unlock",
+            functions=tuple(blamed(trace)[:1]),
+            time=task.since / SECOND,
+            task=who,
+            evidence=(f"state {task.state}, waits in {task.waits_in}",),
+            frames=tuple(trace),
         )
 
 
@@ -122,7 +148,7 @@ def interrupts_off(
     yield Finding(
         kind=Kind.INTERRUPTS_OFF,
         what=f"hang with interrupts off for {silence:.1f} s",
-        functions=(trace[0],),
+        functions=tuple(blamed(trace)[:1]),
         time=None,
         task=task,
         evidence=(f"eflags {flags:#x}: IF is clear; rip {registers['rip']:#x}",),
@@ -141,6 +167,7 @@ def never_yields(
     others = queue.running - 1
     if queue.held < HELD or others < 1 or user or not trace:
         return
+    trace = interrupted(trace)  # those come and go while it stays
     held, who = queue.held / SECOND, f"{queue.current} ({queue.current_pid})"
     yield Finding(
         kind=Kind.SOFT_LOCKUP,

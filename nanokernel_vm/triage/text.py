@@ -2,6 +2,7 @@
 """A report as lines for a terminal."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import groupby
 
 from nanokernel_vm.triage.report import Finding, Interrupt, Memory, Report, Stack
@@ -40,7 +41,7 @@ def _details(report: Report) -> Iterator[str]:
         yield from _section(f"stack of {stack.title}{note}", frames(stack))
     if report.interrupts:
         title = f"last interrupts of {report.delivered}"
-        yield from _section(title, map(interrupt, report.interrupts))
+        yield from _section(title, interrupts(report.interrupts))
     if report.memory:
         yield from _section("memory", memory(report.memory))
     if report.dmesg:
@@ -114,8 +115,15 @@ def frames(stack: Stack) -> Iterator[str]:
     yield from rows[-half:]
 
 
-def interrupt(row: Interrupt) -> str:
-    """Return a delivery in one line."""
+def interrupts(rows: Iterable[Interrupt]) -> Iterator[str]:
+    """Yield deliveries, each in a line; the same again and again in one."""
+    for _, group in groupby(rows, key=lambda row: replace(row, time=0)):
+        first, *again = group
+        more = f"  and {len(again)} more until {again[-1].time:.6f} s" if again else ""
+        yield _interrupt(first) + more
+
+
+def _interrupt(row: Interrupt) -> str:
     where = row.where or ("a program" if row.cpl else "?")
     return (
         f"{row.time:12.6f} s  vector {row.vector:#04x}  "

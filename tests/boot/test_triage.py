@@ -39,6 +39,16 @@ def _spins(booted: Booted) -> None:
     booted.pass_time(1.5)
 
 
+def _is_over(booted: Booted) -> None:
+    _goes_on(booted)
+    booted.pass_time(5)
+
+
+def _is_seen_stalling(booted: Booted) -> None:
+    booted.run_to({"host": "detected stalls"})
+    _is_seen(booted)
+
+
 def _is_seen(booted: Booted) -> None:
     booted.run_to({"host": "</TASK>"})
 
@@ -56,12 +66,23 @@ FAILURES: dict[str, tuple[Wait, Kind, tuple[str, ...]]] = {
     "memory": (_panics, Kind.OUT_OF_MEMORY, ("take_all_memory",)),
     "lockup": (_is_seen, Kind.SOFT_LOCKUP, ("fail_lockup",)),
     "keep": (_spins, Kind.SOFT_LOCKUP, ("fail_keep",)),  # nobody has seen it yet
+    "busy-wait": (_spins, Kind.INTERRUPTS_OFF, ("fail_busy_wait",)),
+    "stall": (_is_seen_stalling, Kind.RCU_STALL, ("sleep_as_reader",)),
+    "slow": (_is_over, Kind.HUNG_TASK, ("wait_too_long",)),  # has gone since
     "warning": (_goes_on, Kind.WARNING, ("fail_warning",)),
 }
 # The kernel's own watchdog would take its time.
-BEFORE = {"lockup": "echo 1 >/proc/sys/kernel/watchdog_thresh; "}
+BEFORE = {
+    "lockup": "echo 1 >/proc/sys/kernel/watchdog_thresh; ",
+    "stall": "echo 3 >/sys/module/rcupdate/parameters/rcu_cpu_stall_timeout; ",
+    "slow": "echo 1 >/proc/sys/kernel/hung_task_timeout_secs; ",
+}
 
-DEAD = [how for how, row in FAILURES.items() if row[0] not in (_goes_on, _hangs)]
+DEAD = [
+    how
+    for how, row in FAILURES.items()
+    if row[0] not in (_goes_on, _hangs, _is_over, _is_seen_stalling)
+]
 
 
 def fail(how: str, before: str, booted: Booted) -> str:
@@ -148,6 +169,20 @@ def test_each_failure_has_a_signature_of_its_own(
     assert len(signatures) == len(FAILURES)
 
 
+def test_before_and_after_the_watchdog_has_spoken_it_is_the_same(
+    booted: Booted, reports: dict[str, dict[str, Report]]
+) -> None:
+    def wait(booted: Booted) -> str:
+        booted.type("host", f"{BEFORE['lockup']}insmod /nk_fail.ko how=keep\n")
+        _is_seen(booted)
+        return _reports(booted, ["host"])
+
+    after, before = _read(in_a_copy(booted, wait))["host"], reports["keep"]["host"]
+    assert "stuck for" in after.verdict
+    assert "stuck for" not in before.verdict
+    assert after.signature == before.signature
+
+
 def test_what_is_told_of_each(reports: dict[str, dict[str, Report]]) -> None:
     host = {how: rows["host"] for how, rows in reports.items()}
     cycle = host["deadlock"].findings[0]
@@ -166,6 +201,11 @@ def test_what_is_told_of_each(reports: dict[str, dict[str, Report]]) -> None:
     assert memory is not None
     assert memory.other > memory.total // 2
     assert "deadlocked on memory" in host["memory"].findings[0].what
+    assert "nk_reads" in host["stall"].verdict
+    assert [f.kind for f in host["stall"].findings] == [Kind.RCU_STALL, Kind.WARNING]
+    assert "Voluntary context switch" in host["stall"].findings[1].what
+    assert len(host["slow"].findings) == 1
+    assert "nk_slow (86) was blocked for 3 s" in host["slow"].verdict
     assert [f.kind for f in host["stack"].findings] == [Kind.STACK_OVERFLOW, Kind.PANIC]
 
 

@@ -11,6 +11,7 @@
 #include <linux/list.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
+#include <linux/rcupdate.h>
 #include <linux/rwsem.h>
 #include <linux/semaphore.h>
 #include <linux/slab.h>
@@ -162,6 +163,14 @@ static noinline int fail_keep(void)
 	return 0;
 }
 
+static noinline int fail_busy_wait(void)
+{
+	local_irq_disable();
+	while (how)
+		mdelay(10);
+	return 0;
+}
+
 static noinline int fail_warning(void)
 {
 	WARN_ON(how);
@@ -226,6 +235,32 @@ static noinline int wait_for_nothing(void *unused)
 static noinline int fail_hang(void)
 {
 	kthread_run(wait_for_nothing, NULL, "nk_waits");
+	return 0;
+}
+
+static noinline int wait_too_long(void *unused)
+{
+	schedule_timeout_uninterruptible(4 * HZ);
+	return 0;
+}
+
+static noinline int sleep_as_reader(void *unused)
+{
+	rcu_read_lock();
+	ssleep(1000);
+	rcu_read_unlock();
+	return 0;
+}
+
+static noinline int fail_stall(void)
+{
+	kthread_run(sleep_as_reader, NULL, "nk_reads");
+	return 0;
+}
+
+static noinline int fail_slow(void)
+{
+	kthread_run(wait_too_long, NULL, "nk_slow");
 	return 0;
 }
 
@@ -297,6 +332,12 @@ static int __init nk_fail_init(void)
 		return fail_lockup();
 	if (!strcmp(how, "keep"))
 		return fail_keep();
+	if (!strcmp(how, "stall"))
+		return fail_stall();
+	if (!strcmp(how, "busy-wait"))
+		return fail_busy_wait();
+	if (!strcmp(how, "slow"))
+		return fail_slow();
 	if (!strcmp(how, "warning"))
 		return fail_warning();
 	if (!strcmp(how, "null"))

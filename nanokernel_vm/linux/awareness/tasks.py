@@ -37,6 +37,8 @@ class Task:
             as in its log.  0: never.
         age: Nanoseconds from then until now.
         address: Of its ``struct task_struct``.
+        reads_rcu: Whether it is between rcu_read_lock and rcu_read_unlock, in kernels
+            that let such tasks be preempted; others do not know.
     """
 
     pid: int
@@ -50,6 +52,7 @@ class Task:
     since: int
     age: int
     address: int
+    reads_rcu: bool = False
 
 
 @understood
@@ -78,7 +81,13 @@ def _task(task: Object, cpu: Cpu, now: int, scheduler: Callable[[int], bool]) ->
         since=since,
         age=max(now - since, 0) if since else 0,
         address=task.value_(),
+        reads_rcu=_reads_rcu(task),
     )
+
+
+def _reads_rcu(task: Object) -> bool:
+    member = "rcu_read_lock_nesting"
+    return has(task, member) and task.member_(member).value_() > 0
 
 
 def last_switch(task: Object, running: bool) -> int:

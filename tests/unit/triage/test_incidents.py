@@ -55,6 +55,30 @@ Call Trace:
  do_one_initcall+0x56/0x220
  </TASK>
 """
+WARNED = """\
+------------[ cut here ]------------
+Voluntary context switch within RCU read-side critical section!
+WARNING: CPU: 0 PID: 86 at kernel/rcu/tree_plugin.h:320 note+0x4ee/0x650
+CPU: 0 PID: 86 Comm: reads Tainted: G           OE      6.1.0-56-cloud-amd64 #1
+RIP: 0010:note+0x4ee/0x650
+Call Trace:
+ <TASK>
+ sleep_as_reader+0x14/0x20 [nk_fail]
+ </TASK>
+---[ end trace 0000000000000000 ]---
+"""
+STALL = """\
+rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:
+rcu: \tTasks blocked on level-0 rcu_node (CPUs 0-0): P90/1:b..l
+\t(detected by 0, t=752 jiffies, g=-875, q=5 ncpus=1)
+task:nk_reads        state:D stack:0     pid:90    ppid:2      flags:0x00004000
+Call Trace:
+ <TASK>
+ __schedule+0x34d/0xa00
+ msleep+0x29/0x40
+ sleep_as_reader+0x14/0x20 [nk_fail]
+ </TASK>
+"""
 PANIC = """\
 Kernel panic - not syncing: sysrq triggered crash
 CPU: 0 PID: 1 Comm: sh Not tainted 6.1.0-56-cloud-amd64 #1
@@ -190,6 +214,35 @@ def test_a_hung_task_that_hangs_still_is_told_of_once() -> None:
     (seen,) = of_incidents(cut(HUNG), (), lambda _: "")
     assert seen.functions == ("wait_for_nothing [nk_fail]",)
     assert list(of_incidents(cut(HUNG), [seen], lambda _: "")) == []
+
+
+def _whats(text: str) -> list[str]:
+    return [found.what for found in of_incidents(cut(text), (), lambda _: "")]
+
+
+def test_a_warning_says_what_it_is_about() -> None:
+    message = "Voluntary context switch within RCU read-side critical section!"
+    place = "at kernel/rcu/tree_plugin.h:320"
+    _, *silent = WARNED.splitlines()[1:]
+    assert _whats(WARNED) == [f"warning: {message} {place}"]
+    assert _whats("\n".join(silent)) == [f"warning {place}"]
+
+
+def test_a_stall_names_the_reader() -> None:
+    (stall,) = of_incidents(cut(STALL), (), lambda _: "")
+    assert stall.what == "RCU stall: rcu_preempt detected stalls on CPUs/tasks"
+    assert (stall.task, stall.functions) == (
+        "nk_reads (90)", ("sleep_as_reader [nk_fail]",),
+    )  # fmt: skip
+    assert list(of_incidents(cut(STALL), [stall], lambda _: "")) == []
+
+
+def test_a_watchdog_that_says_it_again_is_told_of_once() -> None:
+    (found,) = of_incidents(cut(HUNG + HUNG.replace("120", "241")), (), lambda _: "")
+    assert found.what == "task nk:waits (86) was blocked for 241 s or more"
+    assert found.time == 0.0
+    assert found.evidence[0].startswith("said 2 times, the last at ")
+    assert len(_whats(HUNG + HUNG.replace("86", "87"))) == 2
 
 
 def test_memory_that_ran_out_is_one_finding() -> None:

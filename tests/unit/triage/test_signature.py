@@ -2,7 +2,12 @@
 """What counts in a signature and what does not."""
 
 from nanokernel_vm.triage.report import Kind
-from nanokernel_vm.triage.signature import blamed, normalized, signature
+from nanokernel_vm.triage.signature import (
+    blamed,
+    interrupted,
+    normalized,
+    signature,
+)
 
 TRACE = ("__list_del_entry_valid.cold", "drop [m]", "close", "exit", "main", "start")
 
@@ -20,6 +25,14 @@ def test_who_only_reports_is_not_to_blame() -> None:
     ]
     assert blamed(["__schedule", "schedule"]) == ["__schedule", "schedule"]
     assert blamed([]) == []
+
+
+def test_an_interrupt_is_not_what_a_task_is_stuck_in() -> None:
+    timer = ["tick", "asm_sysvec_apic_timer_interrupt"]
+    line = ["handle", "common_interrupt", "asm_common_interrupt"]
+    assert interrupted([*timer, *line, "spin [m]", "main"]) == ["spin [m]", "main"]
+    assert interrupted(["copy", "asm_exc_page_fault", "f"])[0] == "copy"
+    assert interrupted([]) == []
 
 
 def test_a_modules_function_is_never_machinery() -> None:

@@ -1,18 +1,25 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What is a hang, and what only looks like one."""
 
+from dataclasses import replace
+
 import pytest
 
 from nanokernel_vm.linux.awareness.locks import Lock, Locks, Party
+from nanokernel_vm.linux.awareness.runqueues import Queued, RunQueue
 from nanokernel_vm.linux.awareness.stacks import Frame
 from nanokernel_vm.linux.awareness.tasks import Task
 from nanokernel_vm.triage.report import Finding, Kind
 from nanokernel_vm.triage.states import (
+    HELD,
     HUNG,
+    STALLED,
     deadlocks,
     hung,
     interrupts_off,
     names,
+    never_yields,
+    stalled,
 )
 
 IF = 0x200
@@ -80,6 +87,40 @@ def test_one_that_does_or_has_only_just_begun(
     flags: int, cs: int, silence: float | None
 ) -> None:
     assert _spin(flags, cs, silence) == []
+
+
+def test_who_sleeps_as_a_reader_stalls_and_does_not_merely_hang() -> None:
+    rows = [replace(task(number), reads_rcu=number == 1) for number in (1, 2)]
+    (found,) = stalled(rows, {1: ("schedule", "msleep", "read [m]")})
+    assert (found.kind, found.functions) == (Kind.RCU_STALL, ("read [m]",))
+    assert found.task == "t (1)"
+    assert [row.task for row in hung(rows, None, {})] == ["t (2)"]
+    awake = replace(rows[0], state="R"), replace(rows[0], age=STALLED - 1)
+    assert list(stalled(awake, {})) == []
+
+
+def _kept(held: int, others: int, cs: int, *trace: str) -> list[Finding]:
+    waiting = (Queued(2, "w", "fair", 120, held),) * others
+    queue = RunQueue(0, 7, "sh", 1 + others, 9, held, 0, waiting)
+    return list(never_yields(queue, {"cs": cs}, trace))
+
+
+def test_a_cpu_that_one_task_keeps() -> None:
+    tick = ("tick", "common_interrupt", "asm_common_interrupt")
+    (found,) = _kept(HELD, 1, KERNEL, *tick, "delay_tsc", "wait [m]", "main")
+    assert (found.kind, found.functions) == (Kind.SOFT_LOCKUP, ("wait [m]",))
+    assert found.frames == ("delay_tsc", "wait [m]", "main")
+    assert "sh (7) keeps the CPU for 1.0 s" in found.what
+
+
+@pytest.mark.parametrize(
+    ("held", "others", "cs"),
+    [(HELD - 1, 1, KERNEL), (HELD, 0, KERNEL), (HELD, 1, USER)],
+)
+def test_one_that_others_do_not_want_or_a_program_has(
+    held: int, others: int, cs: int
+) -> None:
+    assert _kept(held, others, cs, "f") == []
 
 
 def test_names_are_as_the_kernel_writes_them() -> None:
