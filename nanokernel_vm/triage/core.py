@@ -7,7 +7,7 @@ registers of each CPU (include/linux/elfcore.h).  Only CPU 0's are used.
 
 import mmap
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from struct import Struct, error, unpack_from
 from typing import Any, NamedTuple
@@ -60,7 +60,7 @@ class Core:
             headers = list(_headers(path, self._data))
         except (ELFError, error, ValueError, KeyError) as exc:
             raise CoreError(f"{path} is damaged: {exc}") from None
-        self._pieces = sorted(_pieces(headers, len(self._data)))
+        self._pieces = list(_apart(_pieces(headers, len(self._data))))
         if not self._pieces:
             raise CoreError(f"{path} holds no memory")
         self._starts = [piece.start for piece in self._pieces]
@@ -135,6 +135,16 @@ def _pieces(headers: list[Any], size: int) -> Iterator[_Piece]:
         if header["p_type"] == "PT_LOAD" and length:
             start = header["p_paddr"]
             yield _Piece(start, start + length, header["p_offset"])
+
+
+def _apart(pieces: Iterable[_Piece]) -> Iterator[_Piece]:
+    """What of each no earlier one has: /proc/vmcore has the kernel's text twice."""
+    seen = 0
+    for piece in sorted(pieces):
+        start = max(piece.start, seen)
+        if start < piece.end:
+            yield _Piece(start, piece.end, piece.offset + start - piece.start)
+            seen = piece.end
 
 
 def _registers(data: mmap.mmap, header: Any) -> Iterator[dict[str, int]]:

@@ -40,6 +40,17 @@ def test_a_read_may_go_over_a_seam(file: Path) -> None:
     assert Core(file).read(4095, 2) == b"ab"
 
 
+def test_memory_that_is_there_twice(file: Path) -> None:
+    """As the kernel's text in /proc/vmcore: by itself, and within all memory."""
+    ram, text = bytes(range(256)) * 16, bytes(range(256)) * 4
+    file.write_bytes(elf((PT_LOAD, 0x1000, ram), (PT_LOAD, 0x1400, text)))
+    core = Core(file)
+    assert core.read(0x1000, 4096) == ram
+    assert core.read(0x1FF8, 8) == ram[-8:]
+    assert core.word(0x1FF8) != 0
+    assert core.end == 0x2000
+
+
 def test_the_first_cpus_registers(file: Path) -> None:
     other = pack("<III8s", 5, 4, 6, b"QEMU\0") + b"1234"
     notes = other + prstatus(rip=7, rsp=8, r15=9, eflags=2) + prstatus(rip=1)
