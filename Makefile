@@ -44,7 +44,7 @@ packages:
 bench-packages:
 	@.ci/packages $(BENCH_PACKAGES)
 
-$(VENV)/installed: pyproject.toml nanokernel_vm/cpu/_ticker.c
+$(VENV)/installed: pyproject.toml $(wildcard nanokernel_vm/cpu/*.c nanokernel_vm/cpu/native/*)
 	$(SYSTEM_PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	@touch $@

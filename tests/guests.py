@@ -164,6 +164,25 @@ user_stack:
 .text
 """
 
+# The beginning of a guest: the first 512 GiB again, one PML4 entry higher and not
+# executable, as in a direct map; rdi points at `code` there.
+ALIAS = """
+.set ALIAS, 1 << 39
+main:
+    mov $EFER, %ecx
+    rdmsr
+    bts $11, %eax
+    wrmsr
+    mov %cr3, %rax
+    mov (%rax), %rbx
+    bts $63, %rbx
+    mov %rbx, 8(%rax)
+    mov %rax, %cr3
+    movabs $ALIAS, %rbx
+    lea code(%rip), %rdi
+    add %rbx, %rdi
+"""
+
 
 @cache
 def link(source: str) -> bytes:

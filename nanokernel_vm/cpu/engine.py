@@ -100,6 +100,7 @@ class Engine:
         self.window = window
         self._uc = _open()
         self.handle = self._uc._uch
+        self.core = _interpose.Core(_pointer(self.handle))
         self._uc.ctl_exits_enabled(True)
         self._uc.ctl_set_exits([])
         self._map(violation)
@@ -124,7 +125,6 @@ class Engine:
         self._watches: dict[tuple[bool, bool, int, int], tuple[int, _ticker.Watch]] = {}
         self._code_hook: int | None = None
         self._stale = False
-        self._stops_inside = False  # whether there are hooks of instructions
 
     # -- running ----------------------------------------------------------------
 
@@ -132,8 +132,7 @@ class Engine:
         """Run until an event; ``state`` is then what the processor holds."""
         ticker = self.ticker
         ticker.event = 0
-        _interpose.check_exits(self._stops_inside)
-        status = uclib.uc_emu_start(self.handle, self.state.rip, NEVER, 0, 0)
+        status = self.core.run(self.state.rip)
         uclib.uc_context_save(self.handle, self._saved)
         if self._raised is not None:
             error, self._raised = self._raised, None
@@ -275,7 +274,8 @@ class Engine:
             self._unhook(self._code_hook)
             self._code_hook = None
         if self._stale:
-            self._stops_inside = self._code_hook is not None or bool(self._places)
+            stops_inside = self._code_hook is not None or bool(self._places)
+            self.core.stops_inside = stops_inside
             self._uc.ctl_flush_tb()
             self._stale = False
 

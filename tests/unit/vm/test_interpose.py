@@ -1,25 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Translated code is dropped when its page is written, by whatever address."""
 
-from tests.guests import Tiny
+from tests.guests import ALIAS, Tiny
 
-# The first 512 GiB again, one PML4 entry higher and not executable, as in a direct map.
-ALIAS = """
-.set ALIAS, 1 << 39
-main:
-    mov $EFER, %ecx
-    rdmsr
-    bts $11, %eax
-    wrmsr
-    mov %cr3, %rax
-    mov (%rax), %rbx
-    bts $63, %rbx
-    mov %rbx, 8(%rax)
-    mov %rax, %cr3
-    movabs $ALIAS, %rbx
-    lea code(%rip), %rdi
-    add %rbx, %rdi
-"""
 CODE = """
 .p2align 12
 code:

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What this module knows of one engine.  Nothing of it is shared between engines, and
+ * nothing is known of an engine that nobody has adopted: Unicorn's own behaviour is left
+ * to those.
+ *
+ * A thread runs one engine at a time and an engine is run by one thread at a time; several
+ * threads may each run one.  What is in here belongs to the thread that runs the engine or,
+ * between runs, to the one that uses it.
+ */
+#ifndef NK_ENGINE_H
+#define NK_ENGINE_H
+
+#include "decode.h"
+#include "library.h"
+
+/* pages.c: the rule by which stores find translated code, by physical page */
+struct pages {
+	uint8_t *fetched;	/* set of pages with translated code, perhaps */
+	uint8_t *dirty;		/* set of pages to which stores may be fast somewhere */
+	enum { UNKNOWN, DATA, FETCH } access_now;
+	uint64_t looked_up;	/* the last physical address asked for */
+};
+
+/* translate.c: the instruction that is being translated */
+struct translation {
+	bool active;
+	bool judged;		/* whether it has been read, and what is undefined replaced */
+	uint32_t hflags;
+	struct instruction instruction;
+	translate_fn *translate_insn;
+};
+
+struct engine {
+	struct engine *next;
+	void *uc, *cpu;
+	bool exit_checks;	/* translate so that any instruction can stop */
+	bool lenient;		/* decode what is #UD as Unicorn does */
+	struct pages pages;
+	struct translation translation;
+};
+
+/* The engine that this thread runs. */
+extern __thread struct engine *running __attribute__((tls_model("initial-exec")));
+
+/* engines.c */
+bool adopt(struct engine *engine, void *uc);
+void abandon(struct engine *engine);
+struct engine *find_by_cpu(const void *cpu);
+struct engine *find_by_uc(const void *uc);
+
+/* pages.c */
+bool pages_init(struct pages *pages);
+void pages_free(struct pages *pages);
+
+static inline struct engine *engine_of_cpu(const void *cpu)
+{
+	struct engine *e = running;
+
+	return e && e->cpu == cpu ? e : find_by_cpu(cpu);
+}
+
+static inline struct engine *engine_of_uc(const void *uc)
+{
+	struct engine *e = running;
+
+	return e && e->uc == uc ? e : find_by_uc(uc);
+}
+
+#endif

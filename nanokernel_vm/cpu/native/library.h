@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What is used of Unicorn 2.1.4 beside its public interface.  A CPUState, a TCGContext,
+ * an env and so on are never looked into: they are handed on, and told apart.
+ */
+#ifndef NK_LIBRARY_H
+#define NK_LIBRARY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define PAGE_SHIFT 12
+#define PAGE_EXEC 4		/* qemu/include/exec/cpu-all.h */
+#define MMU_INST_FETCH 2	/* qemu/include/hw/core/cpu.h, enum MMUAccessType */
+#define CTL_TLB_FLUSH (11 | 1u << 30)	/* unicorn/unicorn.h, uc_ctl_flush_tlb() */
+
+/* CPUX86State.hflags, of which TranslationBlock.flags is made: qemu/target/i386/cpu.h */
+#define HF_CS32 (1u << 4)
+#define HF_CS64 (1u << 15)
+#define HF_VM (1u << 17)
+
+typedef struct {
+	uint32_t bits;
+} MemTxAttrs;
+
+typedef struct {		/* qemu/include/exec/exec-all.h, its beginning */
+	uint64_t pc, cs_base;
+	uint32_t flags;
+} TranslationBlock;
+
+typedef struct {		/* qemu/include/exec/translator.h, its beginning */
+	TranslationBlock *tb;
+	uint64_t pc_first, pc_next;
+} DisasContextBase;
+
+typedef void translate_fn(DisasContextBase *db, void *cpu);
+
+typedef struct {		/* ibid. */
+	void *init_disas_context, *tb_start, *insn_start, *breakpoint_check;
+	translate_fn *translate_insn;
+	void *tb_stop, *pc_sync;
+} TranslatorOps;
+
+/* Those that this module defines again, so that the library's calls come here ... */
+#pragma GCC visibility push(default)
+bool x86_cpu_tlb_fill_x86_64(void *cpu, uint64_t va, int size, int access, int mmu_idx, bool probe,
+			     uintptr_t retaddr);
+void tlb_set_page_with_attrs_x86_64(void *cpu, uint64_t va, uint64_t pa, MemTxAttrs attrs, int prot,
+				    int mmu_idx, uint64_t size);
+void tlb_set_dirty_x86_64(void *cpu, uint64_t va);
+void *find_memory_mapping_x86_64(void *uc, uint64_t pa);
+void tlb_flush_x86_64(void *cpu);
+void check_exit_request_x86_64(void *tcg_ctx);
+void translator_loop_x86_64(const TranslatorOps *ops, DisasContextBase *db, void *cpu,
+			    TranslationBlock *tb, int max_insns);
+uint8_t cpu_ldub_code_x86_64(void *env, uint64_t pc);
+void cpu_loop_exit_x86_64(void *cpu) __attribute__((noreturn));
+#pragma GCC visibility pop
+/* ... and those that it only calls. */
+int uc_emu_start(void *uc, uint64_t begin, uint64_t until, uint64_t timeout, size_t count);
+int uc_ctl(void *uc, int control, ...);
+
+#define ORIGINALS(X) \
+	X(tlb_fill, x86_cpu_tlb_fill_x86_64) \
+	X(set_page, tlb_set_page_with_attrs_x86_64) \
+	X(set_dirty, tlb_set_dirty_x86_64) \
+	X(mapping, find_memory_mapping_x86_64) \
+	X(flush, tlb_flush_x86_64) \
+	X(exit_request, check_exit_request_x86_64) \
+	X(translator_loop, translator_loop_x86_64) \
+	X(ldub_code, cpu_ldub_code_x86_64) \
+	X(loop_exit, cpu_loop_exit_x86_64) \
+	X(emu_start, uc_emu_start) \
+	X(ctl, uc_ctl)
+
+/* The library's own functions, once bind() has found them. */
+extern struct originals {
+#define MEMBER(name, symbol) __typeof__(symbol) *name;
+	ORIGINALS(MEMBER)
+#undef MEMBER
+} original;
+
+#endif

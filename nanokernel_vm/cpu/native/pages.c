@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The rule of QEMU's softmmu, from which Unicorn departed: a store to a page with
+ * translated code takes the slow path, which drops that code; no other store does.
+ * Unicorn asks instead whether the virtual page may be executed.  So every store to a
+ * page that is writable and executable is slow, as all of a kernel's data is until it has
+ * protected itself; and a store through a mapping that is not executable, of which there
+ * is one of each page in Linux's direct map, leaves stale translations behind.
+ *
+ * Physical pages that have been fetched from are remembered, for good.  All others enter
+ * the TLB as not executable, until they are fetched from.
+ */
+#include <stdlib.h>
+
+#include "engine.h"
+
+#define PAGES (1ul << 20)	/* 4 GiB; pages above count as fetched from */
+
+bool pages_init(struct pages *pages)
+{
+	pages->fetched = calloc(PAGES / 8, 1);
+	pages->dirty = calloc(PAGES / 8, 1);
+	return pages->fetched && pages->dirty;
+}
+
+void pages_free(struct pages *pages)
+{
+	free(pages->fetched);
+	free(pages->dirty);
+}
+
+static bool test(const uint8_t *set, uint64_t pa)
+{
+	uint64_t page = pa >> PAGE_SHIFT;
+
+	return page >= PAGES || set[page >> 3] >> (page & 7) & 1;
+}
+
+static void add(uint8_t *set, uint64_t pa)
+{
+	uint64_t page = pa >> PAGE_SHIFT;
+
+	if (page < PAGES)
+		set[page >> 3] |= 1 << (page & 7);
+}
+
+bool x86_cpu_tlb_fill_x86_64(void *cpu, uint64_t va, int size, int access, int mmu_idx, bool probe,
+			     uintptr_t retaddr)
+{
+	struct engine *e = engine_of_cpu(cpu);
+	bool filled;
+
+	if (e)
+		e->pages.access_now = access == MMU_INST_FETCH ? FETCH : DATA;
+	filled = original.tlb_fill(cpu, va, size, access, mmu_idx, probe, retaddr);
+	if (e)
+		e->pages.access_now = UNKNOWN;
+	return filled;
+}
+
+/* A page is fetched from for the first time: no store to it may be fast any more. */
+static void protect(struct pages *pages, void *cpu, uint64_t pa)
+{
+	if (test(pages->dirty, pa))
+		original.flush(cpu);
+	add(pages->fetched, pa);
+}
+
+void tlb_set_page_with_attrs_x86_64(void *cpu, uint64_t va, uint64_t pa, MemTxAttrs attrs, int prot,
+				    int mmu_idx, uint64_t size)
+{
+	struct engine *e = engine_of_cpu(cpu);
+
+	if (e && !test(e->pages.fetched, pa)) {
+		if (e->pages.access_now == DATA)
+			prot &= ~PAGE_EXEC;
+		else
+			protect(&e->pages, cpu, pa);
+	}
+	original.set_page(cpu, va, pa, attrs, prot, mmu_idx, size);
+}
+
+/* Unicorn asks where an address lies just before it declares the page there dirty. */
+void *find_memory_mapping_x86_64(void *uc, uint64_t pa)
+{
+	struct engine *e = engine_of_uc(uc);
+
+	if (e)
+		e->pages.looked_up = pa;
+	return original.mapping(uc, pa);
+}
+
+void tlb_set_dirty_x86_64(void *cpu, uint64_t va)
+{
+	struct engine *e = engine_of_cpu(cpu);
+
+	if (e) {
+		if (test(e->pages.fetched, e->pages.looked_up))
+			return;
+		add(e->pages.dirty, e->pages.looked_up);
+	}
+	original.set_dirty(cpu, va);
+}

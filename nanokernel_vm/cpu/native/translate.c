@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The translator's way to an instruction's bytes.  Where a rule of undefined.c says so, it
+ * is shown UD2 instead, so that the instruction is #UD with all that belongs to it.
+ */
+#include "engine.h"
+
+static void judge(const struct engine *e, struct instruction *i)
+{
+	if (e->lenient || !read_instruction(i) || !is_undefined(i))
+		return;
+	i->bytes[0] = 0x0F;	/* UD2 */
+	i->bytes[1] = 0x0B;
+	i->read = 2;
+}
+
+uint8_t cpu_ldub_code_x86_64(void *env, uint64_t pc)
+{
+	struct engine *e = running;
+	struct instruction *i;
+
+	if (!e || !e->translation.active)
+		return original.ldub_code(env, pc);
+	i = &e->translation.instruction;
+	if (!e->translation.judged) {
+		e->translation.judged = true;
+		i->env = env;
+		judge(e, i);
+	}
+	return pc - i->pc < i->read ? i->bytes[pc - i->pc] : original.ldub_code(env, pc);
+}
+
+static void translate_insn(DisasContextBase *db, void *cpu)
+{
+	struct translation *t = &running->translation;
+
+	t->instruction = (struct instruction){ .pc = db->pc_next, .hflags = t->hflags };
+	t->judged = false;
+	t->active = true;
+	t->translate_insn(db, cpu);
+	t->active = false;
+}
+
+void translator_loop_x86_64(const TranslatorOps *ops, DisasContextBase *db, void *cpu,
+			    TranslationBlock *tb, int max_insns)
+{
+	struct engine *e = running;
+	TranslatorOps ours = *ops;
+
+	if (e && e->cpu == cpu) {
+		e->translation.hflags = tb->flags;
+		e->translation.translate_insn = ops->translate_insn;
+		ours.translate_insn = translate_insn;
+	}
+	original.translator_loop(&ours, db, cpu, tb, max_insns);
+}
+
+/* The way out of a translation that could not fetch, as of everything that faults. */
+void cpu_loop_exit_x86_64(void *cpu)
+{
+	if (running)
+		running->translation.active = false;
+	original.loop_exit(cpu);
+}
+
+/* The translator puts a call behind every access to memory, to stop right there. */
+void check_exit_request_x86_64(void *tcg_ctx)
+{
+	if (!running || running->exit_checks)
+		original.exit_request(tcg_ctx);
+}
