@@ -373,6 +373,9 @@ class Partition:
             f"executed outside all memory at {rip:#x} (engine {self.engine.error})"
         )
 
+    def _on_crash(self) -> None:
+        self.fail(str(self.engine.crash))
+
     # -- wiring --------------------------------------------------------------
 
     @staticmethod
@@ -398,5 +401,6 @@ _EVENTS: dict[Event, Callable[[Partition], None]] = {
     Event.SYSCALL: Partition._on_syscall,
     Event.HALT: Partition._on_halt,
     Event.ERROR: Partition._on_error,
+    Event.CRASH: Partition._on_crash,
 }
 assert NEVER > 0

@@ -8,8 +8,10 @@
  * one engine in native/engine.h.
  */
 #define PY_SSIZE_T_CLEAN
+#define _GNU_SOURCE
 #include <Python.h>
 #include <dlfcn.h>
+#include <string.h>
 #include <structmember.h>
 
 #include "native/engine.h"
@@ -63,11 +65,44 @@ static PyObject *core_run(Core *self, PyObject *argument)
 	if (PyErr_Occurred())
 		return NULL;
 	Py_BEGIN_ALLOW_THREADS
-	running = &self->engine;
-	status = original.emu_start(self->engine.uc, rip, UINT64_MAX, 0, 0);
-	running = NULL;
+	status = run(&self->engine, rip);
 	Py_END_ALLOW_THREADS
 	return PyLong_FromLong(status);
+}
+
+static PyObject *core_close(Core *self, PyObject *unused)
+{
+	bool closed;
+
+	(void)unused;
+	Py_BEGIN_ALLOW_THREADS
+	closed = close_engine(&self->engine);
+	Py_END_ALLOW_THREADS
+	abandon(&self->engine);
+	return PyBool_FromLong(closed);
+}
+
+/* The place in this process, for who looks for the fault in the library. */
+static PyObject *place(uintptr_t pc)
+{
+	const char *file;
+	Dl_info info;
+
+	if (!dladdr((void *)pc, &info) || !info.dli_fname)
+		return PyUnicode_FromString("code made of the guest's");
+	file = strrchr(info.dli_fname, '/');
+	return PyUnicode_FromFormat("%s at %p (%s)", file ? file + 1 : info.dli_fname,
+				    (void *)(pc - (uintptr_t)info.dli_fbase),
+				    info.dli_sname ? info.dli_sname : "no name");
+}
+
+static PyObject *core_death(Core *self, PyObject *unused)
+{
+	const struct death *d = &self->engine.landing.death;
+
+	(void)unused;
+	return Py_BuildValue("(iNKKN)", d->cause, PyBool_FromLong(d->translating),
+			     (unsigned long long)d->at, (unsigned long long)d->address, place(d->host_pc));
 }
 
 static PyMemberDef core_members[] = {
@@ -75,12 +110,20 @@ static PyMemberDef core_members[] = {
 	  "Whether code translated from now on can be stopped inside a block." },
 	{ "lenient", T_BOOL, offsetof(Core, engine.lenient), 0,
 	  "Whether code translated from now on is decoded as Unicorn does." },
+	{ "outside", T_INT, offsetof(Core, engine.landing.outside), 0,
+	  "How many callbacks into Python are active in the run: a fault there is the process's." },
 	{ NULL },
 };
 
 static PyMethodDef core_methods[] = {
 	{ "run", (PyCFunction)core_run, METH_O,
-	  "Run from an address until something stops the engine; uc_emu_start()'s status." },
+	  "Run from an address until something stops the engine; uc_emu_start()'s status, or -1 "
+	  "if it died: it must then be closed." },
+	{ "death", (PyCFunction)core_death, METH_NOARGS,
+	  "What the last run died of: cause, whether in translation, of what linear address, the "
+	  "address that a signal is about or an exit's status, place." },
+	{ "close", (PyCFunction)core_close, METH_NOARGS,
+	  "uc_close(); False if it died of that and something has stayed behind." },
 	{ NULL },
 };
 
@@ -112,6 +155,10 @@ static PyObject *bind(PyObject *self, PyObject *argument)
 			return PyUnicode_FromString(names[i].name);
 		*names[i].place = function;
 	}
+	if (!redirect_ends(library))
+		return PyUnicode_FromString("abort() in its linkage table");
+	if (!find_code(library))
+		return PyUnicode_FromString("segment of code");
 	Py_RETURN_NONE;
 }
 
@@ -136,7 +183,8 @@ PyMODINIT_FUNC PyInit__interpose(void)
 	if (PyType_Ready(&core_type) < 0)
 		return NULL;
 	m = PyModule_Create(&module);
-	if (m && PyModule_AddObjectRef(m, "Core", (PyObject *)&core_type) < 0)
+	if (m && (PyModule_AddObjectRef(m, "Core", (PyObject *)&core_type) < 0 ||
+		  PyModule_AddIntMacro(m, ABORTED) < 0 || PyModule_AddIntMacro(m, EXITED) < 0))
 		Py_CLEAR(m);
 	return m;
 }

@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Types of the extension module _interpose.c."""
 
+ABORTED: int
+EXITED: int
+
 def bind(library: int, /) -> str | None: ...
 
 class Core:
     stops_inside: bool
     lenient: bool
     def __init__(self, uc: int, /) -> None: ...
+    outside: int
     def run(self, rip: int, /) -> int: ...
+    def death(self) -> tuple[int, bool, int, int, str]: ...
+    def close(self) -> bool: ...

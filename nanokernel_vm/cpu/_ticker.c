@@ -339,6 +339,7 @@ static PyMemberDef ticker_members[] = {
 	FIELD(Ticker, event, T_UINT, 0),
 	FIELD(Ticker, tsc_per_tick, T_UINT, READONLY),
 	FIELD(Ticker, interrupt, T_UINT, 0),
+	FIELD(Ticker, uc, T_ULONGLONG, 0),
 	{ NULL },
 };
 

@@ -33,6 +33,7 @@ class Ticker:
     steps: int
     event: int
     interrupt: int
+    uc: int
     @property
     def start(self) -> int: ...
     @property

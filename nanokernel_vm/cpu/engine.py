@@ -16,6 +16,7 @@ from unicorn import x86_const as x
 from unicorn.unicorn_py3.unicorn import Uc, UcContext, uclib
 
 from nanokernel_vm.cpu import _interpose, _ticker
+from nanokernel_vm.cpu.crash import Crash, examine
 from nanokernel_vm.cpu.paging import AddressSpace
 from nanokernel_vm.cpu.proof import prove
 from nanokernel_vm.cpu.state import State
@@ -29,6 +30,7 @@ _PAGE = 0x1000
 # What a processor has after power-up (SDM vol. 3, table 9-1), and Unicorn has not
 _RESET_MXCSR, _RESET_FPCW = 0x1F80, 0x40
 _WIDEST = 8  # bytes of one memory access as its hook sees it
+_DIED = -1  # for a status
 _EMPTY_TABLE = _BUS_END  # a page of zeros, beyond what a guest can reach
 
 
@@ -45,6 +47,7 @@ class Event(IntEnum):
     STEP = _ticker.STEP
     WATCH = _ticker.WATCH
     ERROR = 100  # the engine gave up: a fetch outside all memory
+    CRASH = 101  # the engine died: ``crash`` tells of what
 
 
 class Ports(Protocol):
@@ -98,23 +101,18 @@ class Engine:
     ) -> None:
         prove()
         self.window = window
-        self._uc = _open()
-        self.handle = self._uc._uch
-        self.core = _interpose.Core(_pointer(self.handle))
-        self._uc.ctl_exits_enabled(True)
-        self._uc.ctl_set_exits([])
-        self._map(violation)
         self.ticker = _ticker.Ticker(
-            _pointer(self.handle),
+            0,
             _address(uclib.uc_emu_stop),
             _address(uclib.uc_reg_read),
             _address(uclib.uc_reg_write),
             TSC_PER_TICK,
         )
         self.error = 0
+        self.crash: Crash | None = None
         self._raised: BaseException | None = None
-        self._kept: list[object] = []
-        self._hook_all(ports, cpuid)
+        self._ports, self._answer_cpuid, self._violation = ports, cpuid, violation
+        self._open()
         self._context: UcContext = self._uc.context_save()
         self._saved = self._context.context
         self.state = State.from_address(
@@ -134,10 +132,14 @@ class Engine:
         ticker.event = 0
         status = self.core.run(self.state.rip)
         uclib.uc_context_save(self.handle, self._saved)
+        if status == _DIED:
+            self._replace()
         if self._raised is not None:
             error, self._raised = self._raised, None
             raise error
         ticker.settle(self.state.rip)
+        if status == _DIED:
+            return Event.CRASH
         if status and not ticker.event:
             self.error = status
             return Event.ERROR
@@ -213,9 +215,7 @@ class Engine:
         if breakpoint_ is None:
             breakpoint_ = _ticker.Breakpoint(self.ticker)
             self.breakpoints[va] = breakpoint_
-            self._places[va] = self._hook(
-                k.UC_HOOK_CODE, _ticker.ON_BREAKPOINT, breakpoint_.pointer, va, va
-            )
+            self._places[va] = self._hook_breakpoint(va, breakpoint_)
             self._stale = True
         breakpoint_.armed = 1
 
@@ -243,15 +243,8 @@ class Engine:
         """
         key = (read, write, pa, length)
         if key not in self._watches:
-            kind = (k.UC_HOOK_MEM_READ if read else 0) | (
-                k.UC_HOOK_MEM_WRITE if write else 0
-            )
             watch = _ticker.Watch(self.ticker, pa, pa + length)
-            begin = max(pa - _WIDEST + 1, pa & -_PAGE)
-            handle = self._hook(
-                kind, _ticker.ON_WATCHED, watch.pointer, begin, pa + length - 1
-            )
-            self._watches[key] = handle, watch
+            self._watches[key] = self._hook_watch(*key, watch), watch
             self._stale = True
 
     def remove_watchpoint(self, read: bool, write: bool, pa: int, length: int) -> None:
@@ -281,15 +274,44 @@ class Engine:
 
     # -- wiring -------------------------------------------------------------------
 
-    def _map(self, violation: Violation) -> None:
-        window = self.window
+    def _open(self) -> None:
+        """Make the library's part, with all that is always connected."""
+        self._uc = _open()
+        self.handle = self._uc._uch
+        self.core = _interpose.Core(_pointer(self.handle))
+        self.ticker.uc = _pointer(self.handle)
+        self._uc.ctl_exits_enabled(True)
+        self._uc.ctl_set_exits([])
+        self._map()
+        self._kept: list[object] = []
+        self._hook_all()
+
+    def _replace(self) -> None:
+        """Put another in the place of the library's part, which has died.
+
+        The new one holds the registers and all hooks: who looks at a partition or
+        restarts it need not know.
+        """
+        self.crash = examine(self.core.death(), self.state, self.window)
+        self.core.close()
+        self.handle.value = None  # so that the binding does not close it again
+        self._open()
+        self.put_state()
+        for va, breakpoint_ in self.breakpoints.items():
+            self._places[va] = self._hook_breakpoint(va, breakpoint_)
+        for key, (_, watch) in self._watches.items():
+            self._watches[key] = self._hook_watch(*key, watch), watch
+        self._code_hook, self._stale = None, True
+
+    def _map(self) -> None:
+        window, violation = self.window, self._violation
 
         def read(_uc: Uc, offset: int, size: int, base: int) -> int:
-            violation(base + offset, size, None)
+            self._guard(violation, base + offset, size, None)
             return (1 << 8 * size) - 1
 
         def write(_uc: Uc, offset: int, size: int, value: int, base: int) -> None:
-            violation(base + offset, size, value)
+            self._guard(violation, base + offset, size, value)
 
         pointer = window.ram.pointer + window.base
         self._uc.mem_map_ptr(window.base, window.size, k.UC_PROT_ALL, pointer)
@@ -298,7 +320,7 @@ class Engine:
             if base < end:
                 self._uc.mmio_map(base, end - base, read, base, write, base)
 
-    def _hook_all(self, ports: Ports, cpuid: Cpuid) -> None:
+    def _hook_all(self) -> None:
         native = (
             (k.UC_HOOK_BLOCK, _ticker.ON_BLOCK, 0),
             (k.UC_HOOK_INTR, _ticker.ON_VECTOR, 0),
@@ -309,7 +331,7 @@ class Engine:
         )
         for kind, function, instruction in native:
             self._hook(kind, function, self.ticker.pointer, 1, 0, instruction)
-        read, write = ports.read, ports.write
+        read, write = self._ports.read, self._ports.write
 
         def port_in(_uc: int, port: int, size: int, _data: int) -> int:
             return int(self._guard(read, port, size) or 0)
@@ -320,7 +342,7 @@ class Engine:
         for callback, instruction in (
             (_IN(port_in), x.UC_X86_INS_IN),
             (_OUT(port_out), x.UC_X86_INS_OUT),
-            (_CPUID(self._cpuid(cpuid)), x.UC_X86_INS_CPUID),
+            (_CPUID(self._cpuid(self._answer_cpuid)), x.UC_X86_INS_CPUID),
         ):
             self._kept.append(callback)
             self._hook(k.UC_HOOK_INSN, _address(callback), 0, 1, 0, instruction)
@@ -342,14 +364,30 @@ class Engine:
 
         return answer
 
-    def _guard(self, function: Callable[..., Any], *arguments: int) -> Any:
+    def _guard(self, function: Callable[..., Any], *arguments: int | None) -> Any:
         """Call back into Python; what is raised leaves ``run``, not the C frame."""
+        self.core.outside += 1
         try:
             return function(*arguments)
         except BaseException as error:
             self._raised = error
             self._uc.emu_stop()
             return None
+        finally:
+            self.core.outside -= 1
+
+    def _hook_breakpoint(self, va: int, breakpoint_: _ticker.Breakpoint) -> int:
+        pointer = breakpoint_.pointer
+        return self._hook(k.UC_HOOK_CODE, _ticker.ON_BREAKPOINT, pointer, va, va)
+
+    def _hook_watch(
+        self, read: bool, write: bool, pa: int, length: int, watch: _ticker.Watch
+    ) -> int:
+        kind = (k.UC_HOOK_MEM_READ if read else 0) | (
+            k.UC_HOOK_MEM_WRITE if write else 0
+        )
+        begin, last = max(pa - _WIDEST + 1, pa & -_PAGE), pa + length - 1
+        return self._hook(kind, _ticker.ON_WATCHED, watch.pointer, begin, last)
 
     def _hook(
         self, kind: int, function: int, data: int, begin: int, end: int, extra: int = 0

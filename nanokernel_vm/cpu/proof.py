@@ -18,6 +18,7 @@ from unicorn.unicorn_py3.unicorn import Uc, UcContext, UcError
 
 from nanokernel_vm.cpu import MISSING
 from nanokernel_vm.cpu import state as s
+from nanokernel_vm.cpu._interpose import Core
 from nanokernel_vm.cpu.state import CONTEXT_SIZE, State
 from nanokernel_vm.errors import EngineError
 
@@ -50,6 +51,7 @@ def prove() -> None:
     state = State.from_address(ctypes.cast(context.context, ctypes.c_void_p).value or 0)
     _prove_registers(uc, context, state)
     _prove_fault(context, state)
+    _prove_decoding()
 
 
 def _refuse(why: str) -> None:
@@ -121,3 +123,16 @@ def _prove_fault(context: UcContext, state: State) -> None:
     got = (state.error_code, state.is_software, state.old_exception, state.rip)
     if got != (0x78, 0, 13, _PAGE + 6):
         _refuse(f"#GP left error code, kind, vector, rip = {got}")
+
+
+def _prove_decoding() -> None:
+    """LOCK MOV, which Unicorn executes, is #UD by a rule of native/undefined.c."""
+    probe = Uc(UC_ARCH_X86, UC_MODE_64)
+    probe.mem_map(_PAGE, _PAGE)
+    probe.mem_write(_PAGE, bytes.fromhex("f089d8f4"))
+    try:
+        status = Core(probe._uch.value or 0).run(_PAGE)
+    except RuntimeError as error:
+        _refuse(f"{error}, as when it was imported before nanokernel_vm")
+    if status != k.UC_ERR_INSN_INVALID:
+        _refuse(f"its decoder goes by another way: LOCK MOV ended with {status}")

@@ -11,6 +11,8 @@
 #ifndef NK_ENGINE_H
 #define NK_ENGINE_H
 
+#include <setjmp.h>
+
 #include "decode.h"
 #include "library.h"
 
@@ -22,13 +24,36 @@ struct pages {
 	uint64_t looked_up;	/* the last physical address asked for */
 };
 
-/* translate.c: the instruction that is being translated */
+/* translate.c: the block that is being translated, and the instruction */
 struct translation {
-	bool active;
+	bool block;		/* from its first instruction to its last byte of host code */
+	bool active;		/* an instruction */
 	bool judged;		/* whether it has been read, and what is undefined replaced */
+	uint64_t first;		/* linear address of the block */
+	unsigned count;		/* instructions, this one included */
+	unsigned careful;	/* blocks yet to be translated one instruction at a time */
 	uint32_t hflags;
 	struct instruction instruction;
 	translate_fn *translate_insn;
+	uintptr_t low, high;	/* where host code has been put: TranslationBlocks lie in between */
+};
+
+/* contain.c: what a run died of */
+enum { ABORTED = -1, EXITED = -2 };
+
+struct death {
+	int cause;		/* a signal's number, ABORTED, EXITED; 0: it lives */
+	bool translating;
+	uint64_t at;		/* linear address of what was translated, instruction or block */
+	uintptr_t host_pc;
+	uintptr_t address;	/* that a signal is about; the status of an exit */
+};
+
+struct landing {
+	sigjmp_buf jump;
+	int outside;		/* depth of callbacks into Python: no jump over those */
+	bool locating;		/* the instruction; a fault in that is let be */
+	struct death death;
 };
 
 struct engine {
@@ -38,10 +63,21 @@ struct engine {
 	bool lenient;		/* decode what is #UD as Unicorn does */
 	struct pages pages;
 	struct translation translation;
+	struct landing landing;
 };
 
 /* The engine that this thread runs. */
 extern __thread struct engine *running __attribute__((tls_model("initial-exec")));
+
+/* contain.c */
+int run(struct engine *engine, uint64_t rip);
+bool close_engine(struct engine *engine);
+void land(int cause, uintptr_t host_pc, uintptr_t address) __attribute__((noreturn));
+
+/* slots.c, signals.c */
+bool redirect_ends(void *library);
+bool find_code(void *library);
+void arm(void);
 
 /* engines.c */
 bool adopt(struct engine *engine, void *uc);

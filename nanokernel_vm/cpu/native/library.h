@@ -15,6 +15,9 @@
 #define MMU_INST_FETCH 2	/* qemu/include/hw/core/cpu.h, enum MMUAccessType */
 #define CTL_TLB_FLUSH (11 | 1u << 30)	/* unicorn/unicorn.h, uc_ctl_flush_tlb() */
 
+#define GETPC_ADJ 2		/* qemu/include/exec/exec-all.h: into the call instruction */
+#define LARGEST_BLOCK (1u << 16)	/* host code of one: tb_gen_code(), translate-all.c */
+
 /* CPUX86State.hflags, of which TranslationBlock.flags is made: qemu/target/i386/cpu.h */
 #define HF_CS32 (1u << 4)
 #define HF_CS64 (1u << 15)
@@ -56,9 +59,13 @@ void translator_loop_x86_64(const TranslatorOps *ops, DisasContextBase *db, void
 			    TranslationBlock *tb, int max_insns);
 uint8_t cpu_ldub_code_x86_64(void *env, uint64_t pc);
 void cpu_loop_exit_x86_64(void *cpu) __attribute__((noreturn));
+int tcg_gen_code_x86_64(void *tcg_ctx, TranslationBlock *tb);
 #pragma GCC visibility pop
 /* ... and those that it only calls. */
+void cpu_loop_exit_noexc_x86_64(void *cpu) __attribute__((noreturn));
+bool cpu_restore_state_x86_64(void *cpu, uintptr_t return_address, bool will_exit);
 int uc_emu_start(void *uc, uint64_t begin, uint64_t until, uint64_t timeout, size_t count);
+int uc_close(void *uc);
 int uc_ctl(void *uc, int control, ...);
 
 #define ORIGINALS(X) \
@@ -71,7 +78,11 @@ int uc_ctl(void *uc, int control, ...);
 	X(translator_loop, translator_loop_x86_64) \
 	X(ldub_code, cpu_ldub_code_x86_64) \
 	X(loop_exit, cpu_loop_exit_x86_64) \
+	X(loop_exit_noexc, cpu_loop_exit_noexc_x86_64) \
+	X(gen_code, tcg_gen_code_x86_64) \
+	X(restore_state, cpu_restore_state_x86_64) \
 	X(emu_start, uc_emu_start) \
+	X(close, uc_close) \
 	X(ctl, uc_ctl)
 
 /* The library's own functions, once bind() has found them. */

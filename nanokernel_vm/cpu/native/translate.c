@@ -34,11 +34,26 @@ static void translate_insn(DisasContextBase *db, void *cpu)
 {
 	struct translation *t = &running->translation;
 
+	t->count++;
 	t->instruction = (struct instruction){ .pc = db->pc_next, .hflags = t->hflags };
 	t->judged = false;
 	t->active = true;
 	t->translate_insn(db, cpu);
 	t->active = false;
+}
+
+static void begin_block(struct translation *t, const TranslationBlock *tb)
+{
+	uintptr_t place = (uintptr_t)tb;
+
+	t->block = true;
+	t->first = tb->pc;
+	t->count = 0;
+	t->hflags = tb->flags;
+	if (!t->low || place < t->low)
+		t->low = place;
+	if (place > t->high)
+		t->high = place;
 }
 
 void translator_loop_x86_64(const TranslatorOps *ops, DisasContextBase *db, void *cpu,
@@ -48,19 +63,33 @@ void translator_loop_x86_64(const TranslatorOps *ops, DisasContextBase *db, void
 	TranslatorOps ours = *ops;
 
 	if (e && e->cpu == cpu) {
-		e->translation.hflags = tb->flags;
+		begin_block(&e->translation, tb);
 		e->translation.translate_insn = ops->translate_insn;
 		ours.translate_insn = translate_insn;
+		if (e->translation.careful) {
+			e->translation.careful--;
+			max_insns = 1;
+		}
 	}
 	original.translator_loop(&ours, db, cpu, tb, max_insns);
+}
+
+int tcg_gen_code_x86_64(void *tcg_ctx, TranslationBlock *tb)
+{
+	int size = original.gen_code(tcg_ctx, tb);
+
+	if (running)
+		running->translation.block = false;
+	return size;
 }
 
 /* The way out of a translation that could not fetch, as of everything that faults. */
 void cpu_loop_exit_x86_64(void *cpu)
 {
 	if (running)
-		running->translation.active = false;
+		running->translation.block = running->translation.active = false;
 	original.loop_exit(cpu);
+	__builtin_unreachable();
 }
 
 /* The translator puts a call behind every access to memory, to stop right there. */

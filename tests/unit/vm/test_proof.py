@@ -2,11 +2,14 @@
 """A Unicorn that keeps its state elsewhere is refused, whatever field has moved."""
 
 import ctypes
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 
 from nanokernel_vm.cpu import proof
+from nanokernel_vm.cpu._interpose import Core
 from nanokernel_vm.cpu.state import CONTEXT_SIZE, HEADER_SIZE, LAYOUT, State
 from nanokernel_vm.errors import EngineError
 
@@ -52,6 +55,30 @@ def test_another_size_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_function_that_is_missing_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proof, "MISSING", "tlb_flush_x86_64")
     with pytest.raises(EngineError, match="no tlb_flush_x86_64"):
+        prove()
+
+
+def test_a_library_that_was_there_first_is_noticed() -> None:
+    """Its calls of its own functions have been bound to them for good."""
+    text = "import unicorn, nanokernel_vm.cpu.proof as p; p.prove()"
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True)
+    assert "EngineError" in done.stderr
+    assert "imported before nanokernel_vm" in done.stderr
+
+
+def test_a_decoder_that_goes_by_another_way_is_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Lenient:
+        def __init__(self, uc: int) -> None:
+            self.core = Core(uc)
+            self.core.lenient = True
+
+        def run(self, rip: int) -> int:
+            return self.core.run(rip)
+
+    monkeypatch.setattr(proof, "Core", Lenient)
+    with pytest.raises(EngineError, match="LOCK MOV"):
         prove()
 
 
