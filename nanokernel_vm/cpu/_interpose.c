@@ -43,11 +43,14 @@ static int core_init(Core *self, PyObject *args, PyObject *kwargs)
 		PyErr_NoMemory();
 		return -1;
 	}
-	if (!adopt(&self->engine, (void *)(uintptr_t)uc)) {
-		PyErr_SetString(PyExc_RuntimeError, "the library's calls do not come here");
+	if (adopt(&self->engine, (void *)(uintptr_t)uc)) {
+		PyErr_SetString(PyExc_MemoryError, "the engine could not be made");
 		return -1;
 	}
-	return 0;
+	if (self->engine.cpu)
+		return 0;
+	PyErr_SetString(PyExc_RuntimeError, "the library's calls do not come here");
+	return -1;
 }
 
 static void core_dealloc(Core *self)
@@ -72,14 +75,14 @@ static PyObject *core_run(Core *self, PyObject *argument)
 
 static PyObject *core_close(Core *self, PyObject *unused)
 {
-	bool closed;
+	int status;
 
 	(void)unused;
 	Py_BEGIN_ALLOW_THREADS
-	closed = close_engine(&self->engine);
+	status = close_engine(&self->engine);
 	Py_END_ALLOW_THREADS
 	abandon(&self->engine);
-	return PyBool_FromLong(closed);
+	return PyBool_FromLong(!status);
 }
 
 /* The place in this process, for who looks for the fault in the library. */
@@ -117,8 +120,8 @@ static PyMemberDef core_members[] = {
 
 static PyMethodDef core_methods[] = {
 	{ "run", (PyCFunction)core_run, METH_O,
-	  "Run from an address until something stops the engine; uc_emu_start()'s status, or -1 "
-	  "if it died: it must then be closed." },
+	  "Run from an address until something stops the engine; uc_emu_start()'s status, or DIED: "
+	  "it must then be closed." },
 	{ "death", (PyCFunction)core_death, METH_NOARGS,
 	  "What the last run died of: cause, whether in translation, of what linear address, the "
 	  "address that a signal is about or an exit's status, place." },
@@ -184,6 +187,7 @@ PyMODINIT_FUNC PyInit__interpose(void)
 		return NULL;
 	m = PyModule_Create(&module);
 	if (m && (PyModule_AddObjectRef(m, "Core", (PyObject *)&core_type) < 0 ||
+		  PyModule_AddIntMacro(m, DIED) < 0 ||
 		  PyModule_AddIntMacro(m, ABORTED) < 0 || PyModule_AddIntMacro(m, EXITED) < 0))
 		Py_CLEAR(m);
 	return m;

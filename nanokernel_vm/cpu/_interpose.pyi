@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Types of the extension module _interpose.c."""
 
+DIED: int
 ABORTED: int
 EXITED: int
 

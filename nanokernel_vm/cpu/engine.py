@@ -18,7 +18,7 @@ from unicorn.unicorn_py3.unicorn import Uc, UcContext, uclib
 from nanokernel_vm.cpu import _interpose, _ticker
 from nanokernel_vm.cpu.crash import Crash, examine
 from nanokernel_vm.cpu.paging import AddressSpace
-from nanokernel_vm.cpu.proof import prove
+from nanokernel_vm.cpu.proof import adopt, prove
 from nanokernel_vm.cpu.state import State
 from nanokernel_vm.memory import Window
 
@@ -30,7 +30,6 @@ _PAGE = 0x1000
 # What a processor has after power-up (SDM vol. 3, table 9-1), and Unicorn has not
 _RESET_MXCSR, _RESET_FPCW = 0x1F80, 0x40
 _WIDEST = 8  # bytes of one memory access as its hook sees it
-_DIED = -1  # for a status
 _EMPTY_TABLE = _BUS_END  # a page of zeros, beyond what a guest can reach
 
 
@@ -132,13 +131,13 @@ class Engine:
         ticker.event = 0
         status = self.core.run(self.state.rip)
         uclib.uc_context_save(self.handle, self._saved)
-        if status == _DIED:
+        if status == _interpose.DIED:
             self._replace()
         if self._raised is not None:
             error, self._raised = self._raised, None
             raise error
         ticker.settle(self.state.rip)
-        if status == _DIED:
+        if status == _interpose.DIED:
             return Event.CRASH
         if status and not ticker.event:
             self.error = status
@@ -276,9 +275,8 @@ class Engine:
 
     def _open(self) -> None:
         """Make the library's part, with all that is always connected."""
-        self._uc = _open()
+        self._uc, self.core = _open()
         self.handle = self._uc._uch
-        self.core = _interpose.Core(_pointer(self.handle))
         self.ticker.uc = _pointer(self.handle)
         self._uc.ctl_exits_enabled(True)
         self._uc.ctl_set_exits([])
@@ -421,17 +419,18 @@ class Engine:
         self._stale = True
 
 
-def _open() -> Uc:
+def _open() -> tuple[Uc, _interpose.Core]:
     uc = Uc(UC_ARCH_X86, UC_MODE_64)
     uc.ctl_set_cpu_model(CPU_MODEL)
+    core = adopt(uc)
     uc.reg_write(x.UC_X86_REG_MXCSR, _RESET_MXCSR)
     uc.reg_write(x.UC_X86_REG_FPCW, _RESET_FPCW)
-    return uc
+    return uc, core
 
 
 def native_cpuid(leaf: int) -> tuple[int, int, int, int]:
     """What the emulated processor itself answers to CPUID of ``leaf``."""
-    uc = _open()
+    uc, _core = _open()
     uc.mem_map(_PAGE, _PAGE)
     uc.mem_write(_PAGE, b"\x0f\xa2")
     uc.reg_write(x.UC_X86_REG_RAX, leaf)

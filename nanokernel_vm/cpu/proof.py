@@ -8,7 +8,7 @@ is then looked for in the saved context.  Another library fails here, not in a b
 import ctypes
 import functools
 from importlib.metadata import version
-from typing import cast
+from typing import NoReturn, cast
 
 from unicorn import UC_ARCH_X86, UC_MODE_64
 from unicorn import unicorn_const as k
@@ -45,6 +45,7 @@ def prove() -> None:
     if MISSING is not None:
         _refuse(f"it has no {MISSING}")
     uc = cast(UcIntel, Uc(UC_ARCH_X86, UC_MODE_64))
+    _core = adopt(uc)
     context = uc.context_save()
     if context.size != CONTEXT_SIZE:
         _refuse(f"its saved state has {context.size} bytes, not {CONTEXT_SIZE}")
@@ -54,7 +55,7 @@ def prove() -> None:
     _prove_decoding()
 
 
-def _refuse(why: str) -> None:
+def _refuse(why: str) -> NoReturn:
     raise EngineError(
         f"unicorn {version('unicorn')} cannot be driven: {why}; install unicorn==2.1.4"
     )
@@ -128,11 +129,26 @@ def _prove_fault(context: UcContext, state: State) -> None:
 def _prove_decoding() -> None:
     """LOCK MOV, which Unicorn executes, is #UD by a rule of native/undefined.c."""
     probe = Uc(UC_ARCH_X86, UC_MODE_64)
+    core = adopt(probe)
     probe.mem_map(_PAGE, _PAGE)
     probe.mem_write(_PAGE, bytes.fromhex("f089d8f4"))
-    try:
-        status = Core(probe._uch.value or 0).run(_PAGE)
-    except RuntimeError as error:
-        _refuse(f"{error}, as when it was imported before nanokernel_vm")
+    status = core.run(_PAGE)
     if status != k.UC_ERR_INSN_INVALID:
         _refuse(f"its decoder goes by another way: LOCK MOV ended with {status}")
+
+
+def adopt(uc: Uc) -> Core:
+    """Take charge of an engine before anything else is asked of it.
+
+    Raises:
+        EngineError: There is no room for it, or it cannot be watched over.
+    """
+    try:
+        return Core(uc._uch.value or 0)
+    except MemoryError:
+        raise EngineError(
+            "no room for the emulator: each partition takes 1 GiB of address space "
+            "beside its memory; see ulimit -v"
+        ) from None
+    except RuntimeError as error:
+        _refuse(f"{error}, as when it was imported before nanokernel_vm")

@@ -9,39 +9,21 @@
  */
 #include "engine.h"
 
-static void enter(struct engine *e)
+/* What `work` returns; DIED: it did not, see `death`. */
+int contained(struct engine *e, int (*work)(struct engine *))
 {
+	struct landing *l = &e->landing;
+	volatile int status = DIED;
+
 	arm();
-	e->landing.outside = 0;
-	e->landing.locating = false;
-	e->landing.death.cause = 0;
+	l->outside = 0;
+	l->locating = false;
+	l->death.cause = 0;
 	running = e;
-}
-
-/* uc_emu_start()'s status; -1: it died */
-int run(struct engine *engine, uint64_t rip)
-{
-	volatile int status = -1;
-
-	enter(engine);
-	if (!sigsetjmp(engine->landing.jump, 0))
-		status = original.emu_start(engine->uc, rip, UINT64_MAX, 0, 0);
+	if (!sigsetjmp(l->jump, 0))
+		status = work(e);
 	running = NULL;
 	return status;
-}
-
-/* Free what the library has of the engine; false if that died, too: the rest stays behind. */
-bool close_engine(struct engine *engine)
-{
-	volatile bool closed = false;
-
-	enter(engine);
-	if (!sigsetjmp(engine->landing.jump, 0)) {
-		original.close(engine->uc);
-		closed = true;
-	}
-	running = NULL;
-	return closed;
 }
 
 /*

@@ -38,7 +38,9 @@ struct translation {
 	uintptr_t low, high;	/* where host code has been put: TranslationBlocks lie in between */
 };
 
-/* contain.c: what a run died of */
+#define DIED (-1)		/* in the place of one of the library's status values */
+
+/* contain.c: what a call of the library died of */
 enum { ABORTED = -1, EXITED = -2 };
 
 struct death {
@@ -59,6 +61,7 @@ struct landing {
 struct engine {
 	struct engine *next;
 	void *uc, *cpu;
+	uint64_t rip;		/* where the next run begins */
 	bool exit_checks;	/* translate so that any instruction can stop */
 	bool lenient;		/* decode what is #UD as Unicorn does */
 	struct pages pages;
@@ -66,12 +69,11 @@ struct engine {
 	struct landing landing;
 };
 
-/* The engine that this thread runs. */
+/* The engine that this thread runs, opens or closes. */
 extern __thread struct engine *running __attribute__((tls_model("initial-exec")));
 
 /* contain.c */
-int run(struct engine *engine, uint64_t rip);
-bool close_engine(struct engine *engine);
+int contained(struct engine *engine, int (*work)(struct engine *));
 void land(int cause, uintptr_t host_pc, uintptr_t address) __attribute__((noreturn));
 
 /* slots.c, signals.c */
@@ -80,7 +82,9 @@ bool find_code(void *library);
 void arm(void);
 
 /* engines.c */
-bool adopt(struct engine *engine, void *uc);
+int adopt(struct engine *engine, void *uc);
+int run(struct engine *engine, uint64_t rip);
+int close_engine(struct engine *engine);
 void abandon(struct engine *engine);
 struct engine *find_by_cpu(const void *cpu);
 struct engine *find_by_uc(const void *uc);

@@ -66,6 +66,23 @@ def test_a_library_that_was_there_first_is_noticed() -> None:
     assert "imported before nanokernel_vm" in done.stderr
 
 
+def test_too_little_address_space_is_said_and_not_the_end() -> None:
+    """The library itself ends the process."""
+    text = """
+import resource
+resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+from nanokernel_vm.cpu.proof import prove
+from nanokernel_vm.errors import EngineError
+try:
+    prove()
+except EngineError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True)
+    assert "see ulimit -v" in done.stdout, done.stderr
+    assert done.returncode == 0
+
+
 def test_a_decoder_that_goes_by_another_way_is_noticed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
