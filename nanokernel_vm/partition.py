@@ -236,7 +236,9 @@ class Partition:
             event = self.engine.run()
             if event in _STOPS:
                 return _STOPS[event]
-            if self._doomed:
+            if event is Event.CRASH:
+                self.fail(str(self.engine.crash))
+            elif self._doomed:
                 self.fail(self._doomed)
             elif self._refused is not None:
                 self._fault_of_port()
@@ -373,9 +375,6 @@ class Partition:
             f"executed outside all memory at {rip:#x} (engine {self.engine.error})"
         )
 
-    def _on_crash(self) -> None:
-        self.fail(str(self.engine.crash))
-
     # -- wiring --------------------------------------------------------------
 
     @staticmethod
@@ -401,6 +400,5 @@ _EVENTS: dict[Event, Callable[[Partition], None]] = {
     Event.SYSCALL: Partition._on_syscall,
     Event.HALT: Partition._on_halt,
     Event.ERROR: Partition._on_error,
-    Event.CRASH: Partition._on_crash,
 }
 assert NEVER > 0

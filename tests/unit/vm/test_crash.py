@@ -111,6 +111,30 @@ def test_dead_is_dead(way: Way) -> None:
     assert (guest.clock, guest.reports) == (clock, [])
 
 
+def test_no_fault_that_was_due_revives_it() -> None:
+    """A port used without the right is a fault that comes before the next jump."""
+    guest = Tiny(
+        """
+main:
+    gate 13, fault
+    call open_pages
+    enter_user user
+user:
+    out %al, $0x80
+here:
+    nop
+    ud2
+fault:
+    report $13
+    die
+"""
+    )
+    hook(guest.engine, 0, guest.label("here"))
+    assert guest.run(100 * MS) is Outcome.DEAD
+    assert guest.condition is Condition.FAILED
+    assert guest.reports == []
+
+
 def test_the_engine_that_replaced_it_could_go_on() -> None:
     """What a restart builds on: hooks are in place and the state is whole."""
     guest, _ = die(WAYS["abort in translation"])
