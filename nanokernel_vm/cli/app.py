@@ -186,7 +186,7 @@ def main() -> None:
     """Run the command line: no traceback for what a user can mend."""
     logging.basicConfig(format="nk: %(message)s", level=logging.WARNING)
     try:
-        sys.exit(app.main(standalone_mode=False))
+        sys.exit(app.main(prog_name="nk", standalone_mode=False))
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(USAGE)
@@ -209,5 +209,7 @@ def _drop_output() -> None:
 
 
 def _fail(why: str) -> None:
-    print(f"nk: {why}", file=sys.stderr)
+    """Say it; what a file's name may hold shall neither move the cursor nor colour."""
+    text = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in why)
+    print(f"nk: {text}", file=sys.stderr)
     sys.exit(USAGE)

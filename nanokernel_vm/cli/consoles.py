@@ -2,6 +2,7 @@
 """Where the partitions' consoles go: this terminal, pseudo-terminals, files."""
 
 import asyncio
+import errno
 import os
 import sys
 import termios
@@ -98,7 +99,7 @@ class Consoles:
 
     def _file(self, board: Board, path: str) -> None:
         try:
-            file: IO[bytes] = open(path, "wb", buffering=0)  # noqa: SIM115
+            file = _created(path)
         except OSError as error:
             raise ConfigError(f"--console {path}: {error.strerror}") from None
         self._closers.append(file.close)
@@ -124,6 +125,20 @@ class Consoles:
         except (PermissionError, ValueError):
             return  # a file or /dev/null as stdin: nothing will be typed
         self._closers.append(lambda: loop.remove_reader(fd))
+
+
+def _created(path: str) -> IO[bytes]:
+    """Open for writing; never wait, as a FIFO makes one do that nobody reads."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOCTTY
+    try:
+        fd = os.open(path, flags | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        why = "nobody reads this FIFO; start its reader before"
+        raise OSError(errno.ENXIO, why, path) from None
+    os.set_blocking(fd, True)
+    return os.fdopen(fd, "wb", buffering=0)
 
 
 class _Lines:

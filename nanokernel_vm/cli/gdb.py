@@ -39,7 +39,7 @@ def command(connect: str, arguments: Sequence[str]) -> list[str]:
         raise MachineError(
             "--connect stdio: nobody serves; give HOST:PORT or unix:PATH"
         )
-    program = os.environ.get("NK_GDB", "gdb")
+    program = os.environ.get("NK_GDB") or "gdb"
     found = shutil.which(program)
     if found is None:
         raise MachineError(f"{program} is not installed; run: apt-get install gdb")
@@ -66,7 +66,7 @@ def offer_scripts(symbols: Path) -> None:
         return  # the user's own file; nk gdb loads the scripts all the same
     stub = symbols.with_name(f"{symbols.name}-gdb.py")
     text = _STUB.format(scripts=str(ENTRY.parent))
-    if not stub.is_file() or stub.read_text() != text:
+    if not stub.is_file() or stub.read_bytes() != os.fsencode(text):
         _write(stub, text)
 
 
@@ -74,7 +74,7 @@ def _write(stub: Path, text: str) -> None:
     """A cache that cannot be written serves kernels all the same."""
     new = stub.with_name(f".{stub.name}.{os.getpid()}")
     try:
-        new.write_text(text)
+        new.write_bytes(os.fsencode(text))
         new.rename(stub)
     except OSError as error:
         _LOG.warning("%s: %s; gdb has our scripts by nk gdb only", stub, error.strerror)
@@ -82,6 +82,13 @@ def _write(stub: Path, text: str) -> None:
 
 
 def start(connect: str, arguments: Sequence[str]) -> None:
-    """Become gdb."""
+    """Become gdb.
+
+    Raises:
+        MachineError: It cannot be started.
+    """
     line = command(connect, arguments)
-    os.execv(line[0], line)
+    try:
+        os.execv(line[0], line)
+    except OSError as error:  # as of a script without #!, or arguments of megabytes
+        raise MachineError(f"{line[0]}: {error.strerror}") from None

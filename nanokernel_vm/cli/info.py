@@ -14,7 +14,7 @@ from nanokernel_vm.build.cache import root
 from nanokernel_vm.config import Artifact, PartitionConfig, Source, load
 from nanokernel_vm.symbols import symbol_source
 
-_LIBRARIES = ("nanokernel-vm", "unicorn", "construct", "pyelftools", "drgn")
+_LIBRARIES = ("nanokernel-vm", "unicorn", "construct", "drgn")
 
 
 def show(machine: Path, json: bool) -> None:
@@ -66,6 +66,10 @@ def _gdb() -> str:
     if shutil.which("gdb") is None:
         return "not installed"
     shown = subprocess.run(
-        ["gdb", "--version"], capture_output=True, text=True, check=False
+        ["gdb", "--version"],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
     )
     return shown.stdout.partition("\n")[0]

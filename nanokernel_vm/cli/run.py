@@ -4,13 +4,14 @@
 import asyncio
 import hashlib
 import json as json_module
-import signal
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from nanokernel_vm.cli.consoles import Consoles
 from nanokernel_vm.cli.gdb import offer_scripts
+from nanokernel_vm.cli.wishes import heard
 from nanokernel_vm.clock import TICKS_PER_SECOND
 from nanokernel_vm.config import load
 from nanokernel_vm.cpu.registers import Registers
@@ -71,7 +72,7 @@ class Run:
             raise ConfigError(
                 f"--until {word}: write PARTITION:TEXT, with one of {names}"
             )
-        goal = text.encode()
+        goal = os.fsencode(text)  # the bytes that were typed
         board.console.watch_for(goal)
         return name, goal
 
@@ -96,8 +97,12 @@ class Run:
 
     async def main(self) -> int:
         """Run to the end; the exit code."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._loop.add_signal_handler(number, self.ended.set)
+        with heard(self._loop, self.ended.set):
+            late = await self._run()
+        return self._conclude(late)
+
+    async def _run(self) -> bool:
+        """Run to the end; whether it came by the time-out."""
         server = None
         try:
             if self.endpoint is not None:
@@ -111,15 +116,14 @@ class Run:
                 self.debug.run_freely()
             async with asyncio.timeout(self.options.timeout):
                 await self.ended.wait()
-            late = False
+            return False
         except TimeoutError:
-            late = True
+            return True
         finally:
             if server is not None:
                 server.close()
             self.debug.close()
             self.consoles.close()
-        return self._conclude(late)
 
     def _conclude(self, late: bool) -> int:
         failed = [p for p in self.machine.partitions if p.condition is Condition.FAILED]
@@ -139,7 +143,7 @@ class Run:
 
     def _missing(self) -> str:
         missing = [
-            f"{name} has not printed {goal.decode()!r}"
+            f"{name} has not printed {goal.decode(errors='replace')!r}"
             for name, goal in self._goals
             if (board := self.machine.board(name)) and not board.console.seen(goal)
         ]

@@ -5,17 +5,15 @@ import json as json_module
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-
-from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
-from elftools.elf.sections import NoteSection
 
 from nanokernel_vm.build import ARTIFACTS, cached
 from nanokernel_vm.build.cache import root
 from nanokernel_vm.debug.client import Client, ConnectionFailed, NoAnswer
-from nanokernel_vm.errors import ConfigError
+from nanokernel_vm.errors import ConfigError, LoadError
 from nanokernel_vm.linux.awareness import Awareness, Cpu, NoLinuxError, find_vmcoreinfo
+from nanokernel_vm.linux.elf import ElfImage, SectionType, notes
 from nanokernel_vm.triage import Report, Subject, examine
 from nanokernel_vm.triage.core import Core
 from nanokernel_vm.triage.html import page
@@ -104,22 +102,27 @@ def _symbol_files() -> Iterator[Path]:
         if name.endswith("-symbols") and (file := cached(name)) is not None:
             yield file
     before = root().glob("*-symbols/*/vmlinux.debug")
-    yield from sorted(before, key=lambda file: file.stat().st_mtime, reverse=True)
+    yield from sorted(before, key=_made, reverse=True)
+
+
+def _made(file: Path) -> float:
+    """When a file was made; 0: it has gone meanwhile."""
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return 0
 
 
 def _has_build_id(file: Path, build_id: str) -> bool:
     try:
-        with file.open("rb") as stream:
-            sections = ELFFile(stream).iter_sections()
-            notes = [
-                n
-                for s in sections
-                if isinstance(s, NoteSection)
-                for n in s.iter_notes()
-            ]
-    except (OSError, ELFError):
+        sections = ElfImage.open(file).sections
+    except LoadError:
         return False
-    return any(note["n_name"] == "GNU" and note["n_desc"] == build_id for note in notes)
+    rows = (notes(s.data) for s in sections if s.type == SectionType.NOTE)
+    return any(
+        row.name == b"GNU" and row.description.hex() == build_id
+        for row in chain.from_iterable(rows)
+    )
 
 
 def _show(reports: Sequence[Report], options: Options) -> None:
