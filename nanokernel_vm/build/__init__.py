@@ -96,7 +96,8 @@ def cached(name: str) -> Path | None:
     """
     recipe, file = _artifact(name)
     made = cache.Shelf(recipe).lookup(_digest(recipe))
-    return made / file if made is not None and made.is_dir() else None
+    found = made is not None and cache.whole(made) and (made / file).exists()
+    return made / file if made is not None and found else None
 
 
 def ensure(name: str, *, refresh: bool = False) -> Path:
@@ -130,7 +131,7 @@ def _make(name: str, refresh: bool) -> Path:
     with shelf.locked():
         digest = _digest(name)
         made = None if refresh else shelf.lookup(digest)  # while we waited for the lock
-        if made is None or not made.is_dir():
+        if made is None or not cache.whole(made):
             module = import_module(recipe.module)
             inputs: Mapping[str, str] = {"recipe": digest, **module.inputs()}
             made = shelf.store(inputs, module.build)

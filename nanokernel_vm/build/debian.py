@@ -5,9 +5,9 @@ apt verifies checksums against signed lists.  Lists that are missing or too old 
 fetched once: the system's own as root, else private ones in the cache.
 """
 
+import hashlib
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -67,24 +67,32 @@ def dependency(metapackage: str, pattern: str) -> Package:
 @contextmanager
 def unpacked(package: Package) -> Iterator[Path]:
     """Give a package's files in a directory for the time being."""
-    with tempfile.TemporaryDirectory(prefix="nanokernel-") as directory:
-        run(["dpkg-deb", "-x", download(package), directory])
-        yield Path(directory)
+    file = download(package)
+    with cache.scratch(cache.root() / "packages") as directory:
+        run(["dpkg-deb", "-x", file, directory])
+        yield directory
 
 
 def download(package: Package) -> Path:
     """Return the package file in the cache, fetching it if it is not there."""
     packages = cache.root() / "packages"
     final = packages / package.file
-    if not final.exists():
-        packages.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=packages))
-        try:
+    if not _intact(final, package):
+        with cache.scratch(packages) as temporary:
             _fetch(package, temporary)
             (temporary / package.file).rename(final)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
     return final
+
+
+def _intact(file: Path, package: Package) -> bool:
+    """Whether a file is the package; a disk that was full or lost power has a part."""
+    if not file.is_file() or file.stat().st_size != package.size:
+        return False
+    kind, _, checksum = package.checksum.partition(":")
+    if kind != "SHA256":
+        return True
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest() == checksum
 
 
 def _fetch(package: Package, into: Path) -> None:
@@ -129,7 +137,10 @@ def _update_lists() -> None:
     if os.geteuid():
         for part in ("lists/partial", "archives/partial"):
             (_private() / part).mkdir(parents=True, exist_ok=True)
-    with Progress("package lists: apt-get update"):
+    with (
+        cache.locked(cache.root() / "apt.lock", "the package lists"),
+        Progress("package lists: apt-get update"),
+    ):
         run([*_apt("apt-get"), "update", "-q"])
 
 

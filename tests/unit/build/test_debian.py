@@ -127,8 +127,20 @@ def test_what_is_in_the_cache_is_not_fetched_again(archive: Archive) -> None:
     archive.add("tool", "1")
     package = debian.resolve("tool")
     file = debian.download(package)
-    file.write_bytes(b"kept")
-    assert debian.download(package).read_bytes() == b"kept"
+    before = file.stat().st_ino
+    assert debian.download(package).stat().st_ino == before
+
+
+@pytest.mark.parametrize("damage", [b"", b"kept", None])
+def test_what_is_not_the_package_is_fetched_again(
+    archive: Archive, damage: bytes | None
+) -> None:
+    archive.add("tool", "1")
+    package = debian.resolve("tool")
+    file = debian.download(package)
+    content = file.read_bytes()
+    file.write_bytes(content[::-1] if damage is None else damage)
+    assert debian.download(package).read_bytes() == content
 
 
 def test_a_package_whose_checksum_is_wrong_is_refused(
