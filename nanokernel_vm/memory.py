@@ -8,6 +8,9 @@ an empty bus, which reads all ones and swallows writes.
 import ctypes
 import hashlib
 import mmap
+from contextlib import suppress
+
+from nanokernel_vm.errors import LoadError
 
 PAGE_SIZE = 0x1000
 
@@ -22,8 +25,15 @@ class Ram:
     def __init__(self, size: int) -> None:
         # Private, so that a forked copy of the machine has RAM of its own.
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-        self._map = mmap.mmap(-1, size, flags=flags)
-        self._map.madvise(mmap.MADV_HUGEPAGE)
+        try:
+            self._map = mmap.mmap(-1, size, flags=flags)
+        except OSError as error:
+            raise LoadError(
+                f"no room for a machine of {size >> 20} MiB: {error.strerror}; "
+                "give its partitions less"
+            ) from None
+        with suppress(OSError):  # a kernel without them
+            self._map.madvise(mmap.MADV_HUGEPAGE)
         self.size = size
         self.view = memoryview(self._map)
         self.words = self.view.cast("Q")
@@ -47,6 +57,10 @@ class Window:
 
     def __contains__(self, pa: int) -> bool:
         return self.base <= pa < self.end
+
+    def pieces(self) -> tuple[range]:
+        """The physical addresses that it has."""
+        return (range(self.base, self.end),)
 
     def word(self, pa: int) -> int:
         """Read the aligned 8-byte word at ``pa``; all ones outside the window."""

@@ -12,10 +12,12 @@ window::
 """
 
 import hashlib
+import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from nanokernel_vm import files as user_files
 from nanokernel_vm.cpu import state as s
 from nanokernel_vm.cpu.state import State
 from nanokernel_vm.errors import LoadError
@@ -69,17 +71,18 @@ def _load_initrd(
     if files.initrd is None:
         return 0, 0
     try:
-        data = files.initrd.read_bytes()
+        with user_files.opened(files.initrd) as file:
+            size = os.fstat(file.fileno()).st_size
+            start = (window.end - size) & -PAGE_SIZE
+            if start < kernel.end:
+                raise LoadError(
+                    f"{files.initrd}: {size} bytes do not fit between the kernel's end "
+                    f"{kernel.end:#x} and the window's end {window.end:#x}"
+                )
+            window.write(start, file.read(size))
     except OSError as error:
         raise LoadError(f"{files.initrd}: {error.strerror}") from None
-    start = (window.end - len(data)) & -PAGE_SIZE
-    if start < kernel.end:
-        raise LoadError(
-            f"{files.initrd}: {len(data)} bytes do not fit between the kernel's end "
-            f"{kernel.end:#x} and the window's end {window.end:#x}"
-        )
-    window.write(start, data)
-    return start, len(data)
+    return start, size
 
 
 def _write_params(window: Window, cmdline: str, initrd: tuple[int, int]) -> None:

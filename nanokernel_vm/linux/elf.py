@@ -5,23 +5,26 @@ Only what kernels and their symbol files need: little-endian, no relocations, no
 extended section numbering.  What a section means is its reader's business.
 """
 
-import mmap
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 from pathlib import Path
 from struct import Struct, error
 from typing import NamedTuple
 
+from nanokernel_vm import files
 from nanokernel_vm.errors import LoadError
 
 EHDR = Struct("<16sHHIQQQIHHHHHH")
 PHDR = Struct("<IIQQQQQQ")
 SHDR = Struct("<IIQQQQIIQQ")
 SYM = Struct("<IBBHQQ")
+NHDR = Struct("<III")  # n_namesz, n_descsz, n_type
 
 IDENT = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
 X86_64 = 62
-PT_LOAD = 1
+PT_LOAD, PT_NOTE = 1, 4
+_NAME_MAX = 4096  # bytes of a section's or a symbol's; KSYM_NAME_LEN is 512
 
 
 class SectionType(IntEnum):
@@ -153,10 +156,9 @@ class ElfImage:
             LoadError: It cannot be read or is no kernel ELF.
         """
         try:
-            with path.open("rb") as file:
-                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except (OSError, ValueError) as exc:
-            raise LoadError(f"{path} cannot be read: {exc}") from exc
+            mapped = files.mapped(path)
+        except OSError as exc:
+            raise LoadError(f"{path} cannot be read: {exc.strerror}") from None
         return cls(memoryview(mapped), str(path))
 
     def _parse(self) -> None:
@@ -211,7 +213,17 @@ class ElfImage:
         return b""
 
     def symbols(self) -> list[Symbol]:
-        """Return its own .symtab, empty if it was stripped."""
+        """Return its own .symtab, empty if it was stripped.
+
+        Raises:
+            LoadError: It is damaged.
+        """
+        try:
+            return self._symbols()
+        except (error, ValueError) as exc:
+            raise LoadError(f"{self.name}: its symbols are damaged: {exc}") from None
+
+    def _symbols(self) -> list[Symbol]:
         table = self.find(".symtab")
         if table is None:
             return []
@@ -229,4 +241,26 @@ class ElfImage:
 
 
 def _string(strings: bytes, offset: int) -> str:
-    return strings[offset : strings.index(0, offset)].decode("ascii", "replace")
+    end = strings.index(0, offset, offset + _NAME_MAX)
+    return strings[offset:end].decode("ascii", "replace")
+
+
+class Note(NamedTuple):
+    """One note of a PT_NOTE segment or a note section."""
+
+    name: bytes
+    type: int
+    description: bytes
+
+
+def notes(data: bytes | memoryview) -> Iterator[Note]:
+    """Yield the notes that are whole."""
+    at = 0
+    while at + NHDR.size <= len(data):
+        name, size, kind = NHDR.unpack_from(data, at)
+        start = at + NHDR.size + (name + 3 & ~3)
+        if start + size > len(data):
+            return
+        text = bytes(data[at + NHDR.size :][:name]).rstrip(b"\0")
+        yield Note(text, kind, bytes(data[start : start + size]))
+        at = start + (size + 3 & ~3)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from nanokernel_vm import files
 from nanokernel_vm.errors import LoadError
 from nanokernel_vm.linux.elf import EHDR, IDENT, PHDR, PT_LOAD, X86_64
 from nanokernel_vm.memory import Window
@@ -35,7 +36,7 @@ def load_kernel(path: Path, window: Window) -> LoadedKernel:
         LoadError: No ELF for x86-64, truncated, or larger than the window.
     """
     try:
-        with path.open("rb") as file:
+        with files.opened(path) as file:
             return _load(file, path, window)
     except OSError as error:
         raise LoadError(f"{path}: {error.strerror}") from None
@@ -56,6 +57,8 @@ def _load(file: BinaryIO, path: Path, window: Window) -> LoadedKernel:
         window.write(start, _read(file, path, offset, filesz))
     if not end:
         raise LoadError(f"{path}: has no loadable segment")
+    if not window.base <= entry + window.base < end:
+        raise LoadError(f"{path}: its entry point {entry:#x} is behind its segments")
     return LoadedKernel(entry + window.base, end)
 
 

@@ -9,15 +9,27 @@ import mmap
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from struct import Struct, error, unpack_from
-from typing import Any, NamedTuple
+from struct import error, unpack_from
+from typing import NamedTuple
 
 from drgn import FaultError
-from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
 
+from nanokernel_vm import files
 from nanokernel_vm.errors import MachineError
+from nanokernel_vm.linux.elf import (
+    EHDR,
+    IDENT,
+    PHDR,
+    PT_LOAD,
+    PT_NOTE,
+    SHDR,
+    X86_64,
+    notes,
+)
 
+_ET_CORE = 4
+_MANY = 0xFFFF  # PN_XNUM: section 0 has the number of program headers, in sh_info
+_PHYSICAL_END = 1 << 52  # of x86-64; /proc/kcore has -1 for what has no address
 _PRSTATUS = 1
 _REGISTERS = 112  # offset of pr_reg in struct elf_prstatus, on x86-64
 # struct user_regs_struct (arch/x86/include/asm/user_64.h), by gdb's names
@@ -25,7 +37,6 @@ _NAMES = (
     "r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx",
     "rdx", "rsi", "rdi", "orig_rax", "rip", "cs", "eflags", "rsp", "ss",
 )  # fmt: skip
-_NOTE = Struct("<III")  # n_namesz, n_descsz, n_type
 _KDUMP = b"KDUMP   "
 
 
@@ -58,19 +69,22 @@ class Core:
         self._data = _mapped(path)
         try:
             headers = list(_headers(path, self._data))
-        except (ELFError, error, ValueError, KeyError) as exc:
+        except error as exc:
             raise CoreError(f"{path} is damaged: {exc}") from None
         self._pieces = list(_apart(_pieces(headers, len(self._data))))
         if not self._pieces:
             raise CoreError(f"{path} holds no memory")
+        if sum(p.end - p.start for p in self._pieces) > len(self._data):
+            raise CoreError(f"{path} is damaged: its segments hold more than the file")
         self._starts = [piece.start for piece in self._pieces]
         self.base = self._starts[0] & ~0xFFF
         self.end = max(piece.end for piece in self._pieces)
         self.size = self.end - self.base
-        notes = (h for h in headers if h["p_type"] == "PT_NOTE")
-        self.registers = next(
-            (row for h in notes for row in _registers(self._data, h)), {}
-        )
+        self.registers = next(_registers(headers, self._data), {})
+
+    def pieces(self) -> Iterator[range]:
+        """The physical addresses that were dumped, in ascending order."""
+        return (range(piece.start, piece.end) for piece in self._pieces)
 
     def word(self, pa: int) -> int:
         """Read the aligned 8-byte word at ``pa``; zeros in a hole."""
@@ -106,12 +120,9 @@ class Core:
 
 def _mapped(path: Path) -> mmap.mmap:
     try:
-        with path.open("rb") as file:
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        data = files.mapped(path)
     except OSError as exc:
         raise CoreError(f"{path}: {exc.strerror}") from None
-    except ValueError:
-        raise CoreError(f"{path} is empty") from None
     if data[: len(_KDUMP)] == _KDUMP:
         raise CoreError(f"{path} is compressed; make it with makedumpfile -E")
     if data[:4] != b"\x7fELF":
@@ -119,22 +130,44 @@ def _mapped(path: Path) -> mmap.mmap:
     return data
 
 
-def _headers(path: Path, data: mmap.mmap) -> Iterator[Any]:
-    with path.open("rb") as file:
-        elf = ELFFile(file)
-        if elf["e_type"] != "ET_CORE" or elf["e_machine"] != "EM_X86_64":
-            raise CoreError(
-                f"{path} is {elf['e_type']} for {elf['e_machine']}, no core of x86-64"
-            )
-        yield from (segment.header for segment in elf.iter_segments())
+class _Header(NamedTuple):
+    """A program header (ELF-64 Object File Format, 1.5)."""
+
+    type: int
+    flags: int
+    offset: int
+    vaddr: int
+    paddr: int
+    filesz: int
+    memsz: int
+    align: int
 
 
-def _pieces(headers: list[Any], size: int) -> Iterator[_Piece]:
+def _headers(path: Path, data: mmap.mmap) -> Iterator[_Header]:
+    ident, kind, machine, _, _, phoff, shoff, *_, size, count, _, _, _ = (
+        EHDR.unpack_from(data)
+    )
+    if ident[:6] != IDENT[:6] or (kind, machine) != (_ET_CORE, X86_64):
+        raise CoreError(
+            f"{path} is an ELF file of type {kind} for machine {machine}, "
+            "no core of x86-64"
+        )
+    if count and size != PHDR.size:
+        raise error(f"program headers of {size} bytes")
+    if count == _MANY:
+        count = SHDR.unpack_from(data, shoff)[7]
+    if phoff + count * PHDR.size > len(data):
+        raise error(f"its {count} program headers at {phoff:#x} are behind its end")
+    for number in range(count):
+        yield _Header(*PHDR.unpack_from(data, phoff + number * PHDR.size))
+
+
+def _pieces(headers: list[_Header], size: int) -> Iterator[_Piece]:
     for header in headers:
-        length = min(header["p_filesz"], max(size - header["p_offset"], 0))
-        if header["p_type"] == "PT_LOAD" and length:
-            start = header["p_paddr"]
-            yield _Piece(start, start + length, header["p_offset"])
+        length = min(header.filesz, max(size - header.offset, 0))
+        end = header.paddr + length
+        if header.type == PT_LOAD and length and end <= _PHYSICAL_END:
+            yield _Piece(header.paddr, end, header.offset)
 
 
 def _apart(pieces: Iterable[_Piece]) -> Iterator[_Piece]:
@@ -147,16 +180,16 @@ def _apart(pieces: Iterable[_Piece]) -> Iterator[_Piece]:
             seen = piece.end
 
 
-def _registers(data: mmap.mmap, header: Any) -> Iterator[dict[str, int]]:
-    """The registers of each NT_PRSTATUS note of a segment."""
-    at = header["p_offset"]
-    end = min(at + header["p_filesz"], len(data))
-    while at + _NOTE.size <= end:
-        name, size, kind = _NOTE.unpack_from(data, at)
-        text = at + _NOTE.size
-        at = text + (name + 3 & ~3)
-        whole = at + size <= end and size >= _REGISTERS + 8 * len(_NAMES)
-        if kind == _PRSTATUS and data[text : text + 4] == b"CORE" and whole:
-            values = unpack_from(f"<{len(_NAMES)}Q", data, at + _REGISTERS)
+def _registers(headers: list[_Header], data: mmap.mmap) -> Iterator[dict[str, int]]:
+    """The registers of each NT_PRSTATUS note."""
+    for header in headers:
+        if header.type == PT_NOTE:
+            yield from _of_notes(data[header.offset :][: header.filesz])
+
+
+def _of_notes(data: bytes) -> Iterator[dict[str, int]]:
+    for name, kind, description in notes(data):
+        whole = len(description) >= _REGISTERS + 8 * len(_NAMES)
+        if kind == _PRSTATUS and name == b"CORE" and whole:
+            values = unpack_from(f"<{len(_NAMES)}Q", description, _REGISTERS)
             yield dict(zip(_NAMES, values, strict=True))
-        at += size + 3 & ~3

@@ -2,11 +2,11 @@
 """The kernel in a partition's memory, as a drgn program."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import wraps
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from struct import Struct
 from typing import ParamSpec, Protocol, TypeVar
@@ -51,6 +51,9 @@ class PhysicalMemory(Protocol):
 
     def read(self, pa: int, length: int) -> bytes:
         """Read bytes; drgn's FaultError where there are none."""
+
+    def pieces(self) -> Iterable[range]:
+        """The physical addresses where there is memory; elsewhere nothing is sought."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +169,7 @@ def find_vmcoreinfo(window: PhysicalMemory) -> bytes | None:
 
     It is an ELF note in a page of its own (kernel/crash_core.c: vmcoreinfo_note).
     """
-    for pa in range(window.base, window.end, PAGE_SIZE):
+    for pa in chain.from_iterable(map(_pages, window.pieces())):
         if window.word(pa) & 0xFFFF_FFFF != len(_NAME):
             continue
         _, size, _, name = _NOTE.unpack(window.read(pa, _NOTE.size))
@@ -175,6 +178,10 @@ def find_vmcoreinfo(window: PhysicalMemory) -> bytes | None:
             if text.startswith(b"OSRELEASE="):
                 return text
     return None
+
+
+def _pages(piece: range) -> range:
+    return range(piece.start + -piece.start % PAGE_SIZE, piece.stop, PAGE_SIZE)
 
 
 def clock(program: Program, tsc: int | None) -> int:
