@@ -5,28 +5,36 @@ Every complaint is a ``ConfigError`` that names the file, the table and the key,
 says what would do.
 """
 
+import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import combinations
 from pathlib import Path
 
+from nanokernel_vm import files
+from nanokernel_vm.abi import layout as abi
 from nanokernel_vm.build import ARTIFACTS
 from nanokernel_vm.devices.chips import CHIPS, at
 from nanokernel_vm.errors import ConfigError
-from nanokernel_vm.table import Table
+from nanokernel_vm.table import Table, shown
+from stub.endpoint import parse_endpoint
+from stub.errors import EndpointError
 
 ALIGNMENT = 2 << 20  # of a window: Linux moves by large pages
 PHYSICAL_LIMIT = 1 << 32  # the boot protocol's initrd and command line are 32-bit
 PORTS = 0x1_0000
 ISA_LINES = 16
 CASCADE = 2  # the line that the second interrupt controller takes
+NANOKERNEL = range(abi.PORT_HYPERCALL, abi.PORT_RETURN + 1)  # ports of its own
+FILE_MAX = 1 << 20  # bytes of a description; the examples have some thousand
 COMMAND_LINE_MAX = 2047  # COMMAND_LINE_SIZE of x86 Linux, less the final 0
 
 DEFAULT_EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 EPOCH_YEARS = range(1970, 2100)  # from Unix's first to the last that all clocks hold
+UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DEFAULT_QUANTUM_MS = 4
 DEFAULT_GDB = "127.0.0.1:1234"
 
@@ -142,7 +150,7 @@ def load(path: Path) -> MachineConfig:
         ConfigError: It cannot be read or is wrong.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = files.contents(path, FILE_MAX).decode()
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ConfigError(f"{path}: cannot be read: {why}") from None
@@ -151,9 +159,18 @@ def load(path: Path) -> MachineConfig:
         table = Table(path.name, f"partition.{partition.name}")
         for key in ("kernel", "initrd"):
             file = getattr(partition, key)
-            if isinstance(file, Path) and not file.is_file():
-                table.fail(key, f"there is no file {file}")
+            if isinstance(file, Path):
+                _check_file(table, key, file)
     return machine
+
+
+def _check_file(table: Table, key: str, file: Path) -> None:
+    try:
+        files.opened(file).close()
+    except FileNotFoundError:
+        table.fail(key, f"there is no file {file}")
+    except OSError as error:
+        table.fail(key, f"{file}: {error.strerror}")
 
 
 def parse(text: str, source: Path) -> MachineConfig:
@@ -169,8 +186,15 @@ def parse(text: str, source: Path) -> MachineConfig:
     """
     try:
         root = Table(source.name, "", tomllib.loads(text))
+    except RecursionError:
+        raise ConfigError(
+            f"{source.name}: lists or tables lie in each other too deeply; "
+            "no key needs more than a list of tables"
+        ) from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{source.name}: not TOML: {error}") from None
+    except ValueError:  # int() takes no more than 4,300 digits, and says not where
+        raise ConfigError(f"{source.name}: {_where_digits(text)}") from None
     root.only("machine", "partition")
     machine = root.table("machine", required=False)
     machine.only("epoch", "quantum_ms", "gdb")
@@ -183,32 +207,34 @@ def parse(text: str, source: Path) -> MachineConfig:
     )
 
 
+def _where_digits(text: str) -> str:
+    digits = max(re.finditer(r"[0-9_]+", text), key=lambda found: len(found[0]))
+    line = text.count("\n", 0, digits.start()) + 1
+    return f"line {line}: a number of {len(digits[0])} digits, more than any key takes"
+
+
 def _epoch(table: Table) -> int:
     example = "a date and time like 2026-01-01T00:00:00Z"
     moment: datetime = table.value("epoch", datetime, example, DEFAULT_EPOCH)
     if moment.tzinfo is None:
         table.fail("epoch", f"{moment.isoformat()} has no time zone; append Z for UTC")
-    if moment.astimezone(UTC).year not in EPOCH_YEARS:
+    # Not by astimezone: in UTC it may be in year 0 or 10000, which datetime has not.
+    end = datetime(EPOCH_YEARS.stop, 1, 1, tzinfo=UTC)
+    if not UNIX_EPOCH <= moment < end:
         years = f"{EPOCH_YEARS[0]} to {EPOCH_YEARS[-1]}"
         table.fail("epoch", f"{moment.isoformat()} is not within {years}")
-    return int(moment.timestamp())
+    return (moment - UNIX_EPOCH) // timedelta(seconds=1)
 
 
 def _gdb(table: Table) -> str:
     text = table.text("gdb", DEFAULT_GDB)
-    if not _is_address(text):
-        forms = '"HOST:PORT", "unix:PATH", "stdio" or ""'
-        table.fail("gdb", f"{text!r} is not {forms}")
+    try:
+        if text:
+            parse_endpoint(text)
+    except EndpointError:
+        forms = '"HOST:PORT", ":PORT", "unix:PATH", "stdio" or ""'
+        table.fail("gdb", f"{shown(text)} is not {forms}")
     return text
-
-
-def _is_address(text: str) -> bool:
-    if text in ("", "stdio"):
-        return True
-    if text.startswith("unix:"):
-        return text != "unix:"
-    host, _, port = text.rpartition(":")
-    return bool(host) and port.isascii() and port.isdecimal() and int(port) < PORTS
 
 
 # Partitions
@@ -230,7 +256,7 @@ def _partition(table: Table, name: str, source: Path) -> PartitionConfig:
         *("entry", "interrupts", "device"),
     )
     if not (name.isidentifier() and name.isascii()):
-        table.fail("", f"{name!r} is not one word of letters, digits and _")
+        table.fail("", f"{shown(name)} is not one word of letters, digits and _")
     partition = PartitionConfig(
         name=name,
         pid=table.integer("pid", None, 1, 9999),
@@ -245,7 +271,23 @@ def _partition(table: Table, name: str, source: Path) -> PartitionConfig:
     )
     if partition.end > PHYSICAL_LIMIT:
         table.fail("size", f"the window ends at {partition.end:#x}, beyond 4 GiB")
+    _check_company(table, partition)
     return partition
+
+
+def _check_company(table: Table, partition: PartitionConfig) -> None:
+    """See that what a chip works with is there, and what it would replace is not."""
+    chips = [device.chip for device in partition.devices]
+    for number, chip in enumerate(chips, 1):
+        mine = Table(table.file, f"{table.name}.device #{number}")
+        if chip == "portb" and "pit" not in chips:
+            mine.fail("chip", 'a "portb" is the pit\'s gate; add { chip = "pit" } here')
+        if chip == "pic" and partition.interrupts is Interrupts.REGISTERED:
+            mine.fail(
+                "chip",
+                "registered handlers get their interrupts from the nanokernel; "
+                'take the "pic" away',
+            )
 
 
 def _aligned(table: Table, key: str, low: int) -> int:
@@ -263,7 +305,9 @@ def _source(table: Table, key: str, file: Path) -> Source:
         return file.parent / text
     if text[1:] not in ARTIFACTS:
         known = ", ".join(f"@{name}" for name in sorted(ARTIFACTS))
-        table.fail(key, f"nothing is built by the name {text}; there are {known}")
+        table.fail(
+            key, f"nothing is built by the name {shown(text)}; there are {known}"
+        )
     return Artifact(text[1:])
 
 
@@ -295,7 +339,7 @@ def _check_windows(
 def _device(table: Table) -> DeviceConfig:
     kind = table.text("chip")
     if kind not in CHIPS:
-        table.fail("chip", f"{kind!r} is not one of {', '.join(CHIPS)}")
+        table.fail("chip", f"{shown(kind)} is not one of {', '.join(CHIPS)}")
     chip = CHIPS[kind]
     if not chip.movable:
         table.only("chip")
@@ -305,9 +349,10 @@ def _device(table: Table) -> DeviceConfig:
     irq = table.integer("irq", None, 0, ISA_LINES - 1)
     if irq == CASCADE:
         table.fail("irq", f"{irq} is the second interrupt controller's")
-    return DeviceConfig(
-        kind, tuple(at(port + r.start, len(r)) for r in chip.ports), irq
-    )
+    ports = tuple(at(port + r.start, len(r)) for r in chip.ports)
+    if clash := _overlap(ports, (NANOKERNEL,)):
+        table.fail("port", f"{clash} the nanokernel")
+    return DeviceConfig(kind, ports, irq)
 
 
 def _check_devices(table: Table, partitions: list[PartitionConfig]) -> None:
@@ -325,10 +370,17 @@ def _check_devices(table: Table, partitions: list[PartitionConfig]) -> None:
 def _clashes(first: DeviceConfig, second: DeviceConfig) -> Iterator[tuple[str, str]]:
     if first.chip == second.chip and not CHIPS[first.chip].movable:
         yield "chip", f"a machine has one {second.chip!r}, and it is given to"
-    for a in first.ports:
-        for b in second.ports:
-            if a.start < b.stop and b.start < a.stop:
-                ports = f"{b.start:#x}-{b.stop - 1:#x}"
-                yield "port", f"{ports} overlaps {a.start:#x}-{a.stop - 1:#x} of"
+    if clash := _overlap(second.ports, first.ports):
+        yield "port", clash
     if first.irq is not None and first.irq == second.irq:
         yield "irq", f"line {second.irq} is given to"
+
+
+def _overlap(mine: Sequence[range], theirs: Sequence[range]) -> str:
+    """Say which ports of mine are theirs; empty: none."""
+    for b in mine:
+        for a in theirs:
+            if a.start < b.stop and b.start < a.stop:
+                ports = f"{b.start:#x}-{b.stop - 1:#x}"
+                return f"{ports} overlaps {a.start:#x}-{a.stop - 1:#x} of"
+    return ""

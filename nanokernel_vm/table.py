@@ -8,6 +8,7 @@ from typing import Any, NoReturn, TypeVar
 from nanokernel_vm.errors import ConfigError
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
+_SHOWN = 100  # characters of a user's text that a message repeats
 
 
 class Table:
@@ -27,7 +28,7 @@ class Table:
     def fail(self, key: str, why: str) -> NoReturn:
         """Raise a ConfigError about a key, or about the table if it is empty."""
         where = " ".join(filter(None, (self.name and f"[{self.name}]", key)))
-        raise ConfigError(": ".join(filter(None, (self.file, where, why))))
+        raise ConfigError(": ".join(filter(None, (self.file, _line(where), why))))
 
     def only(self, *known: str) -> None:
         """Refuse other keys than these."""
@@ -43,7 +44,7 @@ class Table:
             return default
         found = self.values[key]
         if type(found) is not kind:
-            self.fail(key, f"{found!r} is not {noun}")
+            self.fail(key, f"{shown(found)} is not {noun}")
         return found
 
     def text(self, key: str, default: str | None = None) -> str:
@@ -63,7 +64,7 @@ class Table:
         kind = type(default)
         text = self.text(key, default.value)
         if text not in list(kind):
-            self.fail(key, f"{text!r} is not one of {', '.join(kind)}")
+            self.fail(key, f"{shown(text)} is not one of {', '.join(kind)}")
         return kind(text)
 
     def table(self, key: str, *, required: bool = True) -> "Table":
@@ -79,10 +80,28 @@ class Table:
         rows = self.value(key, list, f"a list of tables [[{name}]]", [])
         for row in rows:
             if not isinstance(row, dict):
-                self.fail(key, f"{row!r} is not a table [[{name}]]")
+                self.fail(key, f"{shown(row)} is not a table [[{name}]]")
         return [Table(self.file, f"{name} #{i}", row) for i, row in enumerate(rows, 1)]
 
 
 def number_text(value: int) -> str:
     """Write a number as its reader would: small ones in decimal."""
-    return str(value) if -10_000 < value < 10_000 else hex(value)
+    return str(value) if -10_000 < value < 10_000 else _short(hex(value))
+
+
+def shown(value: object) -> str:
+    """Write a value for a message: one line, never long, whatever it is."""
+    if isinstance(value, list | dict):
+        return "a list" if isinstance(value, list) else "a table"
+    if type(value) is int:  # repr() refuses what has more than 4,300 digits
+        return number_text(value)
+    return _short(repr(value))
+
+
+def _line(text: str) -> str:
+    """Write a key, which may be any text in quotes, on one line."""
+    return _short(text if text.isprintable() else repr(text))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."

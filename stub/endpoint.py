@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from stub.errors import EndpointError
 
 LOOPBACK = "127.0.0.1"
+_LABEL_MAX = 63
+_SHOWN = 100  # characters of a user's text that a message repeats
 
 _TCP = re.compile(
     r"(?:\[(?P<v6>[0-9a-fA-F:.%\w]+)\]|(?P<host>[^:\[\]/]*)):(?P<port>[0-9]{1,9})"
@@ -56,9 +58,16 @@ def parse_endpoint(text: str) -> Endpoint:
     """Read an endpoint as a user writes it; no host means this one only."""
     if text == "stdio":
         return Stdio()
-    if text.startswith("unix:") and len(text) > len("unix:"):
+    if text.startswith("unix:") and len(text) > len("unix:") and "\0" not in text:
         return Unix(text.removeprefix("unix:"))
     match = _TCP.fullmatch(text)
-    if match is None or int(match["port"]) > 0xFFFF:
-        raise EndpointError(f"{text!r} is not HOST:PORT, :PORT, unix:PATH or stdio")
+    if match is None or int(match["port"]) > 0xFFFF or not _is_name(match["host"]):
+        short = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+        raise EndpointError(f"{short!r} is not HOST:PORT, :PORT, unix:PATH or stdio")
     return Tcp(match["v6"] or match["host"] or LOOPBACK, int(match["port"]))
+
+
+def _is_name(host: str | None) -> bool:
+    """Whether a host's name could be one: its labels have a length (RFC 1035)."""
+    labels = host.removesuffix(".").split(".") if host else ()
+    return all(0 < len(label) <= _LABEL_MAX for label in labels)

@@ -169,7 +169,7 @@ class Server:
         """Begin to listen; EndpointError says why that cannot be."""
         try:
             await self._listen()
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # UnicodeError: no host's name
             raise EndpointError(_explain(self.address, error)) from None
 
     async def _listen(self) -> None:
@@ -265,10 +265,17 @@ def _turn_away(payload: bytes) -> Outcome:
     return b"" if name_of(payload) in _PREAMBLE else Close(_BUSY)
 
 
-def _explain(endpoint: Endpoint, error: OSError) -> str:
-    why = os.strerror(error.errno).lower() if error.errno else str(error)
+def _explain(endpoint: Endpoint, error: OSError | UnicodeError) -> str:
+    number = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, socket.gaierror):  # its numbers are none of errno
+        why = (error.strerror or "no such host").lower()
+    else:
+        why = os.strerror(number).lower() if number else str(error)
+    port = number in (errno.EADDRINUSE, errno.EACCES)
     advice = {
-        Tcp: "choose another port, or 0 for any free one",
+        Tcp: "choose another port, or 0 for any free one"
+        if port
+        else "give an address of this computer, as 127.0.0.1",
         Unix: "choose another path",
         Stdio: "it must be a pipe, a socket or a terminal",
     }[type(endpoint)]

@@ -145,8 +145,8 @@ def _connected(endpoint: Endpoint, patience: float) -> socket.socket:
             return socket.create_connection((endpoint.host, endpoint.port), patience)
         if isinstance(endpoint, Unix):
             return _unix(endpoint.path, patience)
-    except OSError as error:
-        why = error.strerror or str(error)
+    except (OSError, UnicodeError) as error:  # UnicodeError: no host's name
+        why = getattr(error, "strerror", None) or str(error)
         raise ConnectionFailed(f"{endpoint}: {why}; is nk run serving there?") from None
     raise ConnectionFailed(f"{endpoint}: a live machine is at HOST:PORT or unix:PATH")
 

@@ -152,7 +152,7 @@ DEVICE = "[partition.guest.device #1]"
         ),
         *[
             ("unix:/run/nk", gdb, f"[machine] gdb: '{gdb}' is not \"HOST:PORT\", ")
-            for gdb in ("unix:", "1234", ":1234", "host:", "host:x", "host:65536")
+            for gdb in ("unix:", "1234", "host:", "host:x", "host:65536", "a..b:1")
         ],
         # a partition
         ("pid = 2", "pid = 1", f"{GUEST} pid: 1 is [partition.host]'s already"),
