@@ -30,6 +30,7 @@ ISA_LINES = 16
 CASCADE = 2  # the line that the second interrupt controller takes
 NANOKERNEL = range(abi.PORT_HYPERCALL, abi.PORT_RETURN + 1)  # ports of its own
 FILE_MAX = 1 << 20  # bytes of a description; the examples have some thousand
+PATH_MAX = 4096  # include/uapi/linux/limits.h
 COMMAND_LINE_MAX = 2047  # COMMAND_LINE_SIZE of x86 Linux, less the final 0
 
 DEFAULT_EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -301,6 +302,8 @@ def _source(table: Table, key: str, file: Path) -> Source:
     text = table.text(key)
     if not text:
         table.fail(key, "it is empty; name a file or a built @artifact")
+    if not text.isprintable() or len(text) > PATH_MAX:
+        table.fail(key, f"{shown(text)} is no name of a file")
     if not text.startswith("@"):
         return file.parent / text
     if text[1:] not in ARTIFACTS:

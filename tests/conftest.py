@@ -3,9 +3,17 @@
 
 import os
 
+from hypothesis import HealthCheck, settings
+
 # drgn reads debugging information with OpenMP, whose threads a forked copy of this
 # process has not: it would wait for them for ever.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 # What stands in for functions of libunicorn must be there before it is.
 import nanokernel_vm.cpu  # noqa: F401
+
+# An example takes as long as other work beside it makes it take.
+settings.register_profile(
+    "busy computer", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("busy computer")

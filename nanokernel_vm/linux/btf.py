@@ -149,9 +149,11 @@ class Btf:
     def strip(self, number: int) -> Type:
         """Return the type behind typedefs and qualifiers."""
         type_ = self.types[number]
-        while type_.kind in _QUALIFIERS:
+        for _ in self.types:
+            if type_.kind not in _QUALIFIERS:
+                return type_
             type_ = self.types[type_.value]
-        return type_
+        raise LoadError(f"BTF type {number} stands for itself")
 
     def size(self, number: int) -> int:
         """Return the size in bytes, 0 for what has none."""

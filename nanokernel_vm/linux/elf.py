@@ -145,7 +145,7 @@ class ElfImage:
             raise LoadError(f"{name} is no 64-bit little-endian ELF file")
         try:
             self._parse()
-        except (error, IndexError, ValueError) as exc:
+        except (error, IndexError, ValueError, OverflowError) as exc:
             raise LoadError(f"{name} is truncated or damaged: {exc}") from exc
 
     @classmethod

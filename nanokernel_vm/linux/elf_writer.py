@@ -23,6 +23,7 @@ from nanokernel_vm.linux.elf import (
 
 _EXEC = 2
 _PAGE = 4096
+_SIZE_MAX = 1 << 31  # bytes of a file; Linux has its image within 1 GiB of addresses
 _SHN_ABS = 0xFFF1
 _SH_OFFSET, _SH_SIZE = 4, 5
 
@@ -60,6 +61,8 @@ def write_elf(
     is missing between them being a hole.
     """
     layout = _Layout(sections, segments)
+    if layout.end > _SIZE_MAX:
+        raise LoadError(f"the sections lie {layout.end:#x} bytes apart")
     names = bytearray(b"\0")
     numbers = {section.name: i for i, section in enumerate(sections, 1)} | {"": 0}
     headers = bytearray(SHDR.size)
@@ -129,7 +132,8 @@ class _Layout:
 
 
 def _aligned(offset: int, align: int) -> int:
-    return -(-offset // max(align, 1)) * max(align, 1)
+    align = min(max(align, 1), _PAGE)  # no reader of a file asks for more
+    return -(-offset // align) * align
 
 
 def copy_with_section(

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from nanokernel_vm.errors import BuildError, LoadError
 from nanokernel_vm.linux import orc
+from nanokernel_vm.linux.damage import found_in
 from nanokernel_vm.linux.debug_frame import USER_SPACE, DebugFrame, Row
 from nanokernel_vm.linux.elf import ElfImage, Section, SectionFlag, SymbolType
 from nanokernel_vm.linux.elf_writer import copy_with_section
@@ -42,7 +43,8 @@ def orc_debug_frame_file(vmlinux: Path, out: Path) -> None:
     """
     image = ElfImage.open(vmlinux)
     section = image.section(".debug_frame")
-    data = _completed(image, section)
+    with found_in(image.name):
+        data = _completed(image, section)
     try:
         copy_with_section(image, out, section, data)
     except OSError as exc:

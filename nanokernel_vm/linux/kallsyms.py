@@ -51,10 +51,11 @@ def decode(image: ElfImage) -> list[KernelSymbol]:
     for section in image.sections:
         if section.loaded and not section.executable:
             for match in re.finditer(re.escape(_DIGITS), section.data):
-                before = bytes(section.data[: match.end() + _TOKENS_SIZE])
-                if tokens := _find_tokens(before, match.start()):
-                    symbols = _decode(before[: tokens.start], tokens.text)
-                    return _prove(symbols, image)
+                low = max(match.start() - _TOKENS_SIZE, 0) & ~7
+                near = bytes(section.data[low : match.end() + _TOKENS_SIZE])
+                if tokens := _find_tokens(near, match.start() - low):
+                    before = bytes(section.data[: low + tokens.start])
+                    return _prove(_decode(before, tokens.text), image)
     raise LoadError(f"{image.name}: found no kallsyms tables (no CONFIG_KALLSYMS?)")
 
 
@@ -104,7 +105,8 @@ def _find_markers(data: bytes) -> tuple[int, list[int]]:
 
 def _rising(data: bytes, at: int) -> list[int]:
     """Return the markers that begin at ``at``, none if that is something else."""
-    values = (value for (value,) in iter_unpack("<I", data[at : len(data) & ~3]))
+    words = memoryview(data)[at : len(data) & ~3]  # a copy for each would be for ever
+    values = (value for (value,) in iter_unpack("<I", words))
     markers = [next(values)]
     for value in values:
         if not 2 * _MARKED <= value - markers[-1] <= _LONGEST * _MARKED:

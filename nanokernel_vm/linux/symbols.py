@@ -18,6 +18,7 @@ from typing import TypeVar
 from nanokernel_vm.errors import BuildError
 from nanokernel_vm.linux import kallsyms, orc
 from nanokernel_vm.linux.btf import Btf
+from nanokernel_vm.linux.damage import found_in
 from nanokernel_vm.linux.debug_frame import USER_SPACE, DebugFrame
 from nanokernel_vm.linux.debug_info import (
     Function,
@@ -52,11 +53,12 @@ def make_symbol_file(vmlinux: Path, out: Path) -> None:
         BuildError: ``out`` cannot be written.
     """
     image = ElfImage.open(vmlinux)
-    symbols = size_symbols(kallsyms.decode(image), image.sections)
-    sections = [_kept(section) for section in image.sections if section.loaded]
-    sections += _debug_info(image, symbols)
-    sections.append(_debug_frame(image, symbols))
-    sections += symbol_sections(symbols, [section.name for section in sections])
+    with found_in(image.name):
+        symbols = size_symbols(kallsyms.decode(image), image.sections)
+        sections = [_kept(section) for section in image.sections if section.loaded]
+        sections += _debug_info(image, symbols)
+        sections.append(_debug_frame(image, symbols))
+        sections += symbol_sections(symbols, [section.name for section in sections])
     try:
         write_elf(out, sections, image.segments, image.entry)
     except OSError as exc:

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.boot
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PAIR, HOST_ONLY = EXAMPLES / "two-linuxes.toml", EXAMPLES / "host-only.toml"
-PATIENCE = 240  # seconds of real time; bounds a wait, measures nothing
+PATIENCE = 900  # seconds of real time; bounds a wait, measures nothing
 LIMIT = 60 * TICKS_PER_SECOND  # of virtual time, for anything
 ONES = "0xFFFFFFFF"
 

@@ -16,7 +16,7 @@ from tests.boot.perturb import Perturber, fingerprint, prepare, run_plainly
 pytestmark = pytest.mark.boot
 
 PAIR = Path(__file__).parents[2] / "examples" / "two-linuxes.toml"
-PATIENCE = 120  # seconds
+PATIENCE = 600  # seconds
 
 # At the middle the guest has answered at its shell and the host is in early boot; at
 # the end the host has answered at its own.

@@ -19,7 +19,7 @@ from tests.raw_client import RawClient
 
 pytestmark = [pytest.mark.boot, pytest.mark.gdb]
 
-PATIENCE = 120  # seconds; bounds a wait, measures nothing
+PATIENCE = 600  # seconds; bounds a wait, measures nothing
 _NK = Path(sys.executable).with_name("nk")
 
 

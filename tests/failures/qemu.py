@@ -14,7 +14,7 @@ from nanokernel_vm import build
 from tests.failures.host import initrd
 
 PROGRAM = "qemu-system-x86_64"
-PATIENCE = 120.0  # seconds; bounds a wait, measures nothing
+PATIENCE = 600.0  # seconds; bounds a wait, measures nothing
 _CMDLINE = "console=ttyS0 partition=host cryptomgr.notests"
 
 

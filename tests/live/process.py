@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-TIMEOUT = 60.0  # seconds; bounds every wait, measures nothing
+TIMEOUT = 300.0  # seconds; bounds every wait, measures nothing
 TWO_LINUXES = Path(__file__).parents[2] / "examples" / "two-linuxes.toml"
 NK = Path(sys.executable).with_name("nk")
 

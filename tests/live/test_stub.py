@@ -31,7 +31,7 @@ void _start(void) { for (;;) NAME_work(1); }
 """
 FLAGS = ["-g", "-ffreestanding", "-nostdlib", "-static", "-no-pie"]
 BUSY = "another client is debugging this machine; it must detach first"
-PATIENCE = 60
+PATIENCE = 300
 
 
 Gdb = Callable[..., Awaitable[str]]

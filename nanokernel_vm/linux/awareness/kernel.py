@@ -11,7 +11,7 @@ from pathlib import Path
 from struct import Struct
 from typing import ParamSpec, Protocol, TypeVar
 
-from drgn import Object, Program, host_platform, sizeof
+from drgn import FaultError, Object, Program, host_platform, sizeof
 from drgn.helpers.linux.cpumask import for_each_online_cpu
 from drgn.helpers.linux.module import (
     for_each_module,
@@ -170,14 +170,20 @@ def find_vmcoreinfo(window: PhysicalMemory) -> bytes | None:
     It is an ELF note in a page of its own (kernel/crash_core.c: vmcoreinfo_note).
     """
     for pa in chain.from_iterable(map(_pages, window.pieces())):
-        if window.word(pa) & 0xFFFF_FFFF != len(_NAME):
-            continue
-        _, size, _, name = _NOTE.unpack(window.read(pa, _NOTE.size))
-        if name[: len(_NAME)] == _NAME and size <= PAGE_SIZE - _NOTE.size:
-            text = window.read(pa + _NOTE.size, size).rstrip(b"\0")
-            if text.startswith(b"OSRELEASE="):
-                return text
+        if window.word(pa) & 0xFFFF_FFFF == len(_NAME):
+            with suppress(FaultError):  # a core may lack what follows
+                text = _note(window, pa)
+                if text.startswith(b"OSRELEASE="):
+                    return text
     return None
+
+
+def _note(window: PhysicalMemory, pa: int) -> bytes:
+    """The text of a VMCOREINFO note at ``pa``; empty: there is none."""
+    _, size, _, name = _NOTE.unpack(window.read(pa, _NOTE.size))
+    if name[: len(_NAME)] != _NAME or size > PAGE_SIZE - _NOTE.size:
+        return b""
+    return window.read(pa + _NOTE.size, size).rstrip(b"\0")
 
 
 def _pages(piece: range) -> range:

@@ -151,7 +151,7 @@ def test_two_builds_at_once_are_one() -> None:
             assert process.stdin is not None
             process.stdin.close()
             process.stdin = None
-        outputs = [process.communicate(timeout=60) for process in (first, second)]
+        outputs = [process.communicate(timeout=300) for process in (first, second)]
     assert [p.returncode for p in (first, second)] == [0, 0], outputs
     assert len({out.splitlines()[-1] for out, _ in outputs}) == 1
     assert sorted(len(out.splitlines()) for out, _ in outputs) == [1, 2]

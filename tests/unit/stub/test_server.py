@@ -16,7 +16,7 @@ from stub.errors import EndpointError
 from stub.framing import encode
 from stub.server import Server, serve
 from tests.fakes import MonitoredMachine, two_partitions
-from tests.raw_client import RawClient
+from tests.raw_client import PATIENCE, RawClient
 
 LOCAL = Tcp("127.0.0.1", 0)
 BUSY = b"E.another client is debugging this machine; it must detach first"
@@ -35,7 +35,7 @@ async def server(machine: MonitoredMachine) -> AsyncIterator[Server]:
     server = await serve(machine, LOCAL)
     yield server
     server.close()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await server.wait_closed()
 
 
@@ -54,7 +54,7 @@ async def connect(server: Server) -> AsyncIterator[Connect]:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Let the loop turn until something holds."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0)
 
@@ -112,7 +112,7 @@ async def test_acks_are_on_again_for_the_next_client(connect: Connect) -> None:
     await first.leave()
     second = await connect()
     second.send(b"!")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         assert await second.reader.readexactly(7) == b"+" + encode(b"OK")
 
 
@@ -155,7 +155,7 @@ async def test_replies_nobody_reads_hold_up_requests(
 
 
 async def _large(client: RawClient) -> int:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         frame = await client.reader.readuntil(b"#")
         await client.reader.readexactly(2)
     return len(frame) - len(b"$#")
@@ -170,7 +170,7 @@ async def test_closing_ends_a_run_and_the_connection(
     await until(lambda: machine.log[-1].startswith("resume"))
     server.close()
     assert machine.log[-1] == "interrupt"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await server.wait_closed()
     assert machine.log[-1] == "interrupt"  # and it is not let run on
     with pytest.raises((EOFError, ConnectionError)):
@@ -254,7 +254,7 @@ def test_stdio(kind: str) -> None:
             ours.sendall(request)
             replies = ours.recv(82, socket.MSG_WAITALL)
             ours.shutdown(socket.SHUT_RDWR)
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=PATIENCE)
     assert replies.startswith(b"+$T05thread:1;10:0010000000000000;")
     assert replies.endswith(b"+" + encode(b"00"))
     assert (process.returncode, errors) == (0, b"['attach', 'detach None']\n")

@@ -12,7 +12,7 @@ from nanokernel_vm.debug.client import Client, ConnectionFailed, NoAnswer
 from stub.endpoint import Stdio, Tcp, Unix
 from stub.framing import encode
 
-PATIENCE = 30.0  # seconds; bounds a wait, measures nothing
+PATIENCE = 300.0  # seconds; bounds a wait, measures nothing
 
 
 @contextmanager

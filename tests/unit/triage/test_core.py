@@ -7,6 +7,7 @@ from struct import pack
 import pytest
 from drgn import FaultError
 
+from nanokernel_vm.linux.awareness import find_vmcoreinfo
 from nanokernel_vm.triage.core import Core, CoreError
 from tests.failures.elfcore import PT_LOAD, PT_NOTE, elf, prstatus
 
@@ -90,6 +91,58 @@ def test_what_is_no_core(file: Path, content: bytes, complaint: str) -> None:
     file.write_bytes(content)
     with pytest.raises(CoreError, match=complaint):
         Core(file)
+
+
+WILD = (1 << 62, (1 << 64) - 1, 1 << 52)
+
+
+@pytest.mark.parametrize("address", WILD)
+def test_what_has_no_physical_address_is_left_out(file: Path, address: int) -> None:
+    file.write_bytes(elf((PT_LOAD, address, b"a" * 4096), (PT_LOAD, 0, b"b" * 4096)))
+    core = Core(file)
+    assert list(core.pieces()) == [range(4096)]
+    assert find_vmcoreinfo(core) is None
+
+
+def test_a_note_in_memory_that_is_far_away_is_found(file: Path) -> None:
+    """Between it and the rest are as many pages as nobody can go through."""
+    text = b"OSRELEASE=6.1.0\n"
+    note = pack("<III12s", 11, len(text), 0, b"VMCOREINFO") + text
+    far = (1 << 52) - 4096
+    file.write_bytes(elf((PT_LOAD, 0, bytes(4096)), (PT_LOAD, far, note)))
+    assert find_vmcoreinfo(Core(file)) == text.rstrip(b"\0")
+    file.write_bytes(elf((PT_LOAD, 0, bytes(4096)), (PT_LOAD, far, note[:-4])))
+    assert find_vmcoreinfo(Core(file)) is None
+
+
+@pytest.mark.parametrize("offset", [*WILD, 1000])
+def test_headers_that_are_elsewhere(file: Path, offset: int) -> None:
+    content = bytearray(elf((PT_LOAD, 0, b"x")))
+    content[32:40] = pack("<Q", offset)
+    file.write_bytes(content)
+    with pytest.raises(CoreError, match="damaged"):
+        Core(file)
+
+
+def test_segments_that_are_of_one_place(file: Path) -> None:
+    """Of each other in memory, not in the file: a bomb."""
+    content = bytearray(elf(*[(PT_LOAD, n << 32, b"x" * 4096) for n in range(100)]))
+    for number in range(100):
+        at = 64 + 56 * number
+        content[at + 8 : at + 16] = pack("<Q", 64)
+        content[at + 32 : at + 40] = pack("<Q", len(content) - 64)
+    file.write_bytes(content)
+    with pytest.raises(CoreError, match="hold more than the file"):
+        Core(file)
+
+
+def test_more_segments_than_the_header_can_count(file: Path) -> None:
+    """PN_XNUM, as QEMU writes."""
+    content = bytearray(elf((PT_LOAD, 0x1000, b"x" * 8)))
+    content[40:48] = pack("<Q", len(content))  # e_shoff
+    content[56:58] = pack("<H", 0xFFFF)  # e_phnum
+    file.write_bytes(content + pack("<IIQQQQIIQQ", 0, 0, 0, 0, 0, 0, 0, 1, 0, 0))
+    assert list(Core(file).pieces()) == [range(0x1000, 0x1008)]
 
 
 def test_notes_that_are_cut_off(file: Path) -> None:

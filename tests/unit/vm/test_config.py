@@ -318,3 +318,131 @@ def test_examples_describe_the_pair_and_the_host_of_the_pair() -> None:
 def test_examples_use_every_chip() -> None:
     pair = load(EXAMPLES / "two-linuxes.toml")
     assert {d.chip for p in pair.partitions for d in p.devices} == set(CHIPS)
+
+
+MANY = "9" * 5000
+EVERY_KEY = (
+    *("machine.epoch", "machine.quantum_ms", "machine.gdb", "machine", "partition"),
+    *("partition.guest", "partition.guest.pid", "partition.guest.base"),
+    *("partition.guest.size", "partition.guest.kernel", "partition.guest.initrd"),
+    *("partition.guest.cmdline", "partition.guest.entry", "partition.guest.interrupts"),
+    *("partition.guest.device", "partition.guest.device.chip"),
+    *("partition.guest.device.port", "partition.guest.device.irq"),
+)
+# Values of each type of TOML, at its edges: no key takes any of them
+EVERY_VALUE = {
+    "no integer": "1.5",
+    "infinite": "-inf",
+    "not a number": "nan",
+    "true": "true",
+    "negative": "-1",
+    "wide": str(1 << 64),
+    "wide in hex": f"0x{'f' * 5000}",
+    "digits": MANY,
+    "long": f'"{"x" * 100_000}"',
+    "unprintable": '"\\u0000\\u001b[31m\\n"',
+    "list": "[[[1, 2], []]]",
+    "deep": "[" * 5000 + "]" * 5000,
+    "table": "{ a = { b = 1 } }",
+    "list of what is no table": f"[0x{'f' * 5000}]",
+    "date": "2026-01-01",
+    "time": "12:00:00",
+    "first moment": "0001-01-01T00:00:00+23:59",
+    "last moment": "9999-12-31T23:59:59-23:59",
+}
+
+
+def with_value(key: str, value: str) -> str:
+    """A description in which a key has another value."""
+    *tables, name = key.split(".")
+    values: dict[str, dict[str, str]] = {
+        "machine": {},
+        "partition.guest": {
+            "pid": "1",
+            "base": "0",
+            "size": "0x20_0000",
+            "kernel": '"@guest"',
+            "device": "[{ chip = 'uart', port = 0x2f8, irq = 3 }]",
+        },
+    }
+    if tables[-1:] == ["device"]:
+        row = {"chip": "'uart'", "port": "0x2f8", "irq": "3", name: value}
+        fields = ", ".join(f"{k} = {v}" for k, v in row.items())
+        values["partition.guest"]["device"] = f"[{{ {fields} }}]"
+    elif tables:
+        values.setdefault(".".join(tables), {})[name] = value
+    kept = {n: rows for n, rows in values.items() if not f"{n}.".startswith(f"{key}.")}
+    top = "" if tables else f"{name} = {value}\n"
+    if key == "partition.guest":
+        kept = {"partition": {"guest": value}}
+    return top + "".join(
+        f"[{table}]\n" + "".join(f"{k} = {v}\n" for k, v in rows.items())
+        for table, rows in kept.items()
+    )
+
+
+@pytest.mark.parametrize("key", EVERY_KEY)
+@pytest.mark.parametrize("kind", EVERY_VALUE)
+def test_any_value_of_any_key_is_refused_in_one_line(key: str, kind: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(with_value(key, EVERY_VALUE[kind]), SOURCE)
+    said = str(caught.value)
+    assert said.startswith("pair.toml: ")
+    assert said.isprintable()
+    assert len(said) < 500
+    if kind not in ("digits", "deep"):  # which TOML's reader does not get through
+        assert key.rpartition(".")[2] in said
+
+
+def test_the_values_are_what_is_wrong() -> None:
+    assert parse(with_value("machine.quantum_ms", "4"), SOURCE)
+    assert parse(with_value("partition.guest.device.irq", "3"), SOURCE)
+
+
+@pytest.mark.parametrize(
+    ("moment", "seconds"),
+    [
+        ("1970-01-01T00:00:00Z", 0),
+        ("1970-01-01T01:59:59.999999+02:00", None),
+        ("1970-01-01T02:00:00.5+02:00", 0),
+        ("2099-12-31T23:59:59.9Z", 4_102_444_799),
+        ("2100-01-01T00:00:00Z", None),
+        ("2099-12-31T23:59:59-00:01", None),
+    ],
+)
+def test_epochs_at_the_edge(moment: str, seconds: int | None) -> None:
+    text = with_value("machine.epoch", moment)
+    if seconds is None:
+        with pytest.raises(ConfigError, match="is not within 1970 to 2099"):
+            parse(text, SOURCE)
+    else:
+        assert parse(text, SOURCE).epoch == seconds
+
+
+@pytest.mark.parametrize(
+    ("devices", "interrupts", "message"),
+    [
+        ("{chip='portb'}", "hardware", '#1] chip: a "portb" is the pit\'s gate; add'),
+        ("{chip='pic'}", "registered", "#1] chip: registered handlers get their"),
+        *[
+            (f"{{chip='uart',port={port:#x},irq=3}}", "registered", f"port: {port:#x}-")
+            for port in (0xD9, 0xE0, 0xE1)
+        ],
+    ],
+)
+def test_devices_that_do_not_go_together(
+    devices: str, interrupts: str, message: str
+) -> None:
+    text = with_value("partition.guest.interrupts", f"'{interrupts}'")
+    uart = "{ chip = 'uart', port = 0x2f8, irq = 3 }"
+    with pytest.raises(ConfigError) as caught:
+        parse(text.replace(uart, devices), SOURCE)
+    assert message in str(caught.value)
+
+
+def test_a_number_that_is_too_long_is_found() -> None:
+    text = PAIR.replace("pid = 2", f"pid = {MANY}")
+    with pytest.raises(ConfigError) as caught:
+        parse(text, SOURCE)
+    line = text[: text.index(MANY)].count("\n") + 1
+    assert f"line {line}: a number of 5000 digits" in str(caught.value)
