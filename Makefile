@@ -44,7 +44,7 @@ packages:
 bench-packages:
 	@.ci/packages $(BENCH_PACKAGES)
 
-$(VENV)/installed: pyproject.toml $(wildcard nanokernel_vm/cpu/*.c nanokernel_vm/cpu/native/*)
+$(VENV)/installed: pyproject.toml bin/nk $(wildcard nanokernel_vm/cpu/*.c nanokernel_vm/cpu/native/*)
 	$(SYSTEM_PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	@touch $@

@@ -30,6 +30,7 @@ PRODUCTS = {
     "arch/x86/boot/bzImage": "bzImage",
     ".config": "config",
 }
+_LONG_AGO = 1_000_000_000  # seconds since 1970
 STEPS = 1079  # lines that make prints, for the progress only
 
 # Of each object's dependencies, as fixdep writes them, those in the tree
@@ -87,6 +88,7 @@ def build(into: Path, final: Path, patches: Sequence[Patch] | None = None) -> No
     unpack(tree)
     prepare(tree, patches)
     configure(tree)
+    _age(tree)
     _compile(tree, final)
     for product, name in PRODUCTS.items():
         (tree / product).rename(into / name)
@@ -138,6 +140,19 @@ def configure(tree: Path, fragment: Path = FRAGMENT) -> None:
     refused = sorted(set(wanted) - set(config))
     if refused:
         raise BuildError(f"Kconfig of {PACKAGE} refuses {', '.join(refused)}")
+
+
+def _age(tree: Path) -> None:
+    """Make every file older than all that will be made of it, whatever the clock does.
+
+    With one that has jumped, or that is behind the archive's, make would generate
+    what it includes again and again.
+    """
+    for directory, _, names in os.walk(tree):
+        for name in names:
+            os.utime(
+                Path(directory) / name, (_LONG_AGO, _LONG_AGO), follow_symlinks=False
+            )
 
 
 def _compile(tree: Path, final: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from nanokernel_vm.cpu.delivery import address_space
 from nanokernel_vm.linux.awareness import Awareness, NoLinuxError
 from nanokernel_vm.linux.awareness.interrupts import handlers, irqs
+from nanokernel_vm.linux.awareness.kernel import understood
 from nanokernel_vm.linux.awareness.locks import locks
 from nanokernel_vm.linux.awareness.log import dmesg
 from nanokernel_vm.linux.awareness.memory import meminfo
@@ -33,6 +34,25 @@ def copy(shells: Shells) -> Window:
     ram = Ram(window.end)
     ram.view[window.base : window.end] = window.ram.view[window.base : window.end]
     return Window(ram, window.base, window.size)
+
+
+def test_what_has_no_end_ends(
+    shells: Shells, copy: Window, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each question has as many reads of memory as sense takes, and then no more."""
+    guest = next(p for p in shells.config.partitions if p.name == "guest")
+    kernel = Awareness(copy, symbol_file(guest.kernel))
+    address = kernel.program.symbol("init_task").address
+
+    @understood
+    def endless(kernel: Awareness) -> None:
+        while True:
+            kernel.program.read_u64(address)
+
+    monkeypatch.setattr("nanokernel_vm.linux.awareness.kernel.READS_MAX", 10_000)
+    with pytest.raises(NoLinuxError, match="a list has no end"):
+        endless(kernel)
+    assert sysinfo(kernel, shells.cpu("guest")).release
 
 
 def _ruin(window: Window, chance: random.Random) -> list[tuple[int, bytes]]:

@@ -134,6 +134,7 @@ class BusyMachine:
             async with asyncio.timeout(TIMEOUT * 5):
                 gdb = await asyncio.create_subprocess_exec(
                     *(program, "-nx", "-q", "-batch", "-iex", "set sysroot"),
+                    *("-iex", "set remotetimeout 60"),
                     *("-x", SCRIPTS, "-ex", f"target remote {server.address}"),
                     *("-ex", f"python import sys; sys.path.insert(0, '{PROJECT}')"),
                     *("-ex", f"python sys.argv = {argv}"),

@@ -87,6 +87,7 @@ class Gdb:
         self("set confirm off")
         self("set pagination off")
         self("set width 0")
+        self("set remotetimeout 60")  # seconds; its 2 are nothing on a busy computer
 
     @property
     def pid(self) -> int:

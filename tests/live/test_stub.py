@@ -32,6 +32,7 @@ void _start(void) { for (;;) NAME_work(1); }
 FLAGS = ["-g", "-ffreestanding", "-nostdlib", "-static", "-no-pie"]
 BUSY = "another client is debugging this machine; it must detach first"
 PATIENCE = 300
+PATIENT = ("-iex", "set remotetimeout 60")  # seconds; gdb's 2 are nothing if it is busy
 
 
 Gdb = Callable[..., Awaitable[str]]
@@ -102,7 +103,7 @@ def gdb(request: pytest.FixtureRequest, server: Server) -> Gdb:
         connect = f"target remote {server.address}"
         process = await asyncio.create_subprocess_exec(
             program,
-            *("-nx", "-batch", "-iex", "set width 0", "-ex", connect, *words),
+            *("-nx", "-batch", "-iex", "set width 0", *PATIENT, "-ex", connect, *words),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,

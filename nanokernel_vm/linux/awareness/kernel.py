@@ -30,6 +30,7 @@ logging.getLogger("drgn").setLevel(logging.CRITICAL)
 
 _NOTE = Struct("<III12s")  # n_namesz, n_descsz, n_type, name: padded to words
 _NAME = b"VMCOREINFO\0"
+READS_MAX = 1 << 21  # for one question; a report on 60 tasks takes some 50,000 in all
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -71,10 +72,16 @@ class Cpu:
 
 
 def understood(function: Callable[_P, _T]) -> Callable[_P, _T]:
-    """Turn what drgn says of memory that makes no sense into NoLinuxError."""
+    """Turn what drgn says of memory that makes no sense into NoLinuxError.
+
+    Each call may read as much as ``READS_MAX`` says: whatever walks in circles reads.
+    """
 
     @wraps(function)
     def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        for kernel in args:
+            if isinstance(kernel, Awareness):
+                kernel.memory.reads = 0
         try:
             return function(*args, **kwargs)
         except MachineError:
@@ -84,6 +91,24 @@ def understood(function: Callable[_P, _T]) -> Callable[_P, _T]:
             raise NoLinuxError(f"the kernel's memory makes no sense: {what}") from exc
 
     return wrapper
+
+
+class _Memory:
+    """Reads for drgn; apart from who asks, for drgn does not tell what it holds on to.
+
+    Attributes:
+        reads: Since the last question; of each page that one goes over one more.
+    """
+
+    def __init__(self, window: PhysicalMemory) -> None:
+        self._window = window
+        self.reads = 0
+
+    def __call__(self, pa: int, length: int, _offset: int, _physical: bool) -> bytes:
+        self.reads += 1 + length // PAGE_SIZE
+        if self.reads > READS_MAX:
+            raise FaultError("a list has no end: memory was read too often", pa)
+        return self._window.read(pa, length)
 
 
 class Awareness:
@@ -97,6 +122,7 @@ class Awareness:
         program: The kernel as drgn has it.
         release: As uname -r says.
         vmcoreinfo: The text by which the kernel describes itself; None: not yet.
+        memory: What drgn reads by; counts for each question.
     """
 
     def __init__(self, window: PhysicalMemory, symbols: Path) -> None:
@@ -105,6 +131,7 @@ class Awareness:
         Raises:
             NoLinuxError: It has not come up yet, or the file is another kernel's.
         """
+        self.memory = _Memory(window)
         self.vmcoreinfo = find_vmcoreinfo(window)
         text = self.vmcoreinfo or understood(introduce)(window, symbols)
         if text is None:
@@ -121,9 +148,7 @@ class Awareness:
     def _open(self, window: PhysicalMemory, symbols: Path, text: bytes) -> None:
         program = self.program
         program.set_linux_kernel_custom(text, is_live=False)
-        program.add_memory_segment(
-            window.base, window.size, lambda pa, n, _o, _p: window.read(pa, n), True
-        )
+        program.add_memory_segment(window.base, window.size, self.memory, True)
         program.load_debug_info([symbols])
         program.register_symbol_finder("modules", find_symbols, enable_index=-1)
         self.refresh()
