@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+from nanokernel_vm import files
 from nanokernel_vm.build import ARTIFACTS, cached
 from nanokernel_vm.build.cache import root
 from nanokernel_vm.debug.client import Client, ConnectionFailed, NoAnswer
@@ -44,6 +45,8 @@ def triage(options: Options) -> int:
     """
     if options.live is not None and options.core is not None:
         raise ConfigError("--live and --core: give one of them")
+    if options.symbols is not None:
+        _check(options.symbols)  # drgn would wait for a FIFO's other end
     try:
         reports = _of_core(options) if options.core else _live(options.live or _USUAL)
     except NoAnswer as error:
@@ -51,6 +54,13 @@ def triage(options: Options) -> int:
         return TIMEOUT
     _show(reports, options)
     return WELL if all(report.well for report in reports) else WRONG
+
+
+def _check(symbols: Path) -> None:
+    try:
+        files.opened(symbols).close()
+    except OSError as error:
+        raise ConfigError(f"--symbols {symbols}: {error.strerror}") from None
 
 
 def _live(where: str) -> list[Report]:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nanokernel_vm.errors import LoadError
 from nanokernel_vm.memory import Ram, Window
 
 RAM = Ram(0x6000)
@@ -54,3 +55,8 @@ def test_the_digest_is_of_the_window_alone() -> None:
 def test_the_pointer_is_where_the_bytes_are() -> None:
     RAM.view[0x123] = 0xA5
     assert ctypes.c_uint8.from_address(RAM.pointer + 0x123).value == 0xA5
+
+
+def test_more_memory_than_there_is() -> None:
+    with pytest.raises(LoadError, match="no room for a machine of"):
+        Ram(1 << 60)
