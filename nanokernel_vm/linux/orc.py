@@ -109,6 +109,9 @@ def read_table(image: ElfImage) -> list[tuple[int, Rule]]:
             strict=False,
         )
     ]
+    addrs = [addr for addr, _ in table]
+    if any(a > b for a, b in pairwise((0, *addrs, (1 << 64) - 1))):
+        raise LoadError(f"{image.name}: its ORC tables are not in order")
     # Where one function ends and the next begins are two entries; the last one counts.
     table = [row for row, after in pairwise((*table, _END)) if row[0] != after[0]]
     return _corrected(table, image)

@@ -104,3 +104,18 @@ def test_a_newer_format_is_refused(make_image: MakeImage) -> None:
 def test_a_kernel_without_orc_is_refused(make_image: MakeImage) -> None:
     with pytest.raises(LoadError, match=r"no section \.orc_unwind_ip"):
         read_table(make_image(text(b"\x90")))
+
+
+HIGH = 0xFFFF_FFFF_FFF0_0000
+
+
+@pytest.mark.parametrize(
+    "addrs", [(HIGH + 16, HIGH), (HIGH, 1 << 64), (HIGH, (1 << 64) + 0x70)]
+)
+def test_a_table_that_is_not_in_order_is_refused(
+    make_image: MakeImage, addrs: tuple[int, ...]
+) -> None:
+    """Where the order ends, who walks beside it would never come to the end."""
+    sections = orc_sections([(addr, call(8)) for addr in addrs], HIGH)
+    with pytest.raises(LoadError, match="not in order"):
+        read_table(make_image(text(b"\x90"), *sections))
