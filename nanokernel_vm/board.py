@@ -3,18 +3,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-from nanokernel_vm import build
 from nanokernel_vm.abi import layout as abi
 from nanokernel_vm.clock import TICKS_PER_SECOND
-from nanokernel_vm.config import (
-    Artifact,
-    DeviceConfig,
-    MachineConfig,
-    PartitionConfig,
-    Source,
-)
+from nanokernel_vm.config import DeviceConfig, MachineConfig, PartitionConfig
 from nanokernel_vm.console import Console
 from nanokernel_vm.cpu.engine import TSC_PER_TICK
 from nanokernel_vm.devices.absent import I8042, Floating, Pci, PortA, Post
@@ -29,6 +21,7 @@ from nanokernel_vm.memory import Ram, Window
 from nanokernel_vm.nanokernel.hypercalls import Guest
 from nanokernel_vm.nanokernel.lines import InterruptLines
 from nanokernel_vm.partition import Partition, Timed
+from nanokernel_vm.symbols import kernel_file, resolve
 
 
 @dataclass(slots=True)
@@ -52,11 +45,6 @@ class Board:
     guest: Guest | None = None
 
 
-def resolve(source: Source) -> Path:
-    """The file that a machine's description means, built if it has to be."""
-    return build.ensure(source.name) if isinstance(source, Artifact) else source
-
-
 def build_board(config: PartitionConfig, ram: Ram, machine: MachineConfig) -> Board:
     """Make the partition, its devices and its wiring, and load its kernel.
 
@@ -66,7 +54,7 @@ def build_board(config: PartitionConfig, ram: Ram, machine: MachineConfig) -> Bo
     """
     window = Window(ram, config.base, config.size)
     files = BootFiles(
-        resolve(config.kernel),
+        kernel_file(config.kernel),
         resolve(config.initrd) if config.initrd else None,
         config.cmdline,
     )

@@ -102,6 +102,7 @@ class PartitionConfig:
         entry: How the kernel is entered.
         interrupts: How they are delivered.
         devices: What it owns.
+        symbols: A file with the kernel's symbols; None: they are found or made.
     """
 
     name: str
@@ -114,6 +115,7 @@ class PartitionConfig:
     entry: Entry
     interrupts: Interrupts
     devices: tuple[DeviceConfig, ...]
+    symbols: Source | None = None
 
     @property
     def end(self) -> int:
@@ -253,7 +255,7 @@ def _partitions(table: Table, source: Path) -> list[PartitionConfig]:
 
 def _partition(table: Table, name: str, source: Path) -> PartitionConfig:
     table.only(
-        *("pid", "base", "size", "kernel", "initrd", "cmdline"),
+        *("pid", "base", "size", "kernel", "symbols", "initrd", "cmdline"),
         *("entry", "interrupts", "device"),
     )
     if not (name.isidentifier() and name.isascii()):
@@ -269,6 +271,9 @@ def _partition(table: Table, name: str, source: Path) -> PartitionConfig:
         entry=table.choice("entry", Entry.LINUX64),
         interrupts=table.choice("interrupts", Interrupts.HARDWARE),
         devices=tuple(_device(row) for row in table.tables("device")),
+        symbols=_source(table, "symbols", source)
+        if "symbols" in table.values
+        else None,
     )
     if partition.end > PHYSICAL_LIMIT:
         table.fail("size", f"the window ends at {partition.end:#x}, beyond 4 GiB")

@@ -39,7 +39,7 @@ _HERE = "nanokernel_vm/build"
 _GUEST = "guest_patches"
 
 RECIPES: dict[str, Recipe] = {
-    "host": Recipe(f"{__name__}.host", (f"{_HERE}/host.py",)),
+    "host": Recipe(f"{__name__}.host", (f"{_HERE}/host.py", f"{_HERE}/bzimage.py")),
     "host-symbols": Recipe(
         f"{__name__}.host_symbols",
         (f"{_HERE}/host_symbols.py", "nanokernel_vm/linux/*.py"),

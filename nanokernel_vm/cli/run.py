@@ -55,7 +55,7 @@ class Run:
         endpoint = config.gdb if options.gdb == "" else options.gdb
         self.endpoint = parse_endpoint(endpoint) if endpoint else None
         served = config.partitions if self.endpoint else ()
-        symbols = {p.name: symbol_file(p.kernel) for p in served}
+        symbols = {p.name: symbol_file(p.kernel, p.symbols) for p in served}
         for path in symbols.values():
             offer_scripts(path)
         self.ended = asyncio.Event()

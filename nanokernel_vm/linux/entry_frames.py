@@ -34,8 +34,11 @@ class _Fde(NamedTuple):
 _NEVER = _Fde(1 << 64, 1 << 64, 0)
 
 
-def orc_debug_frame_file(vmlinux: Path, out: Path) -> None:
+def orc_debug_frame_file(vmlinux: Path, out: Path, loaded: Path | None = None) -> None:
     """Copy a kernel that has DWARF, with a .debug_frame that covers all its code.
+
+    Args:
+        loaded: The file that has code and ORC tables, if ``vmlinux`` has DWARF only.
 
     Raises:
         LoadError: It has no .debug_frame, symbols or ORC tables of Linux 6.1.
@@ -44,23 +47,25 @@ def orc_debug_frame_file(vmlinux: Path, out: Path) -> None:
     image = ElfImage.open(vmlinux)
     section = image.section(".debug_frame")
     with found_in(image.name):
-        data = _completed(image, section)
+        rows = orc.read_table(ElfImage.open(loaded or vmlinux))
+        data = _completed(image, section, rows)
     try:
         copy_with_section(image, out, section, data)
     except OSError as exc:
         raise BuildError(f"{out} cannot be written: {exc}") from exc
 
 
-def _completed(image: ElfImage, section: Section) -> bytes:
+def _completed(
+    image: ElfImage, section: Section, rows: Sequence[tuple[int, orc.Rule]]
+) -> bytes:
     functions = sorted(s.addr for s in image.symbols() if s.type is SymbolType.FUNC)
     if section.flags & SectionFlag.COMPRESSED or not functions:
-        raise LoadError(f"{image.name} has a compressed .debug_frame or no symbols")
-    rows = orc.read_table(image)
+        raise LoadError("has a compressed .debug_frame or no symbols")
     own = bytearray(section.data)
     try:
         described = _drop(own, sorted(_fdes(own)), rows)
     except error as exc:
-        raise LoadError(f"{image.name}: .debug_frame is damaged: {exc}") from exc
+        raise LoadError(f"has a damaged .debug_frame: {exc}") from exc
     frames = DebugFrame(len(own))
     frames.add_rows(_without(rows, described), functions)
     frames.add_end(USER_SPACE)

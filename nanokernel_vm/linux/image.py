@@ -15,6 +15,19 @@ from nanokernel_vm.errors import LoadError
 from nanokernel_vm.linux.elf import EHDR, IDENT, PHDR, PT_LOAD, X86_64
 from nanokernel_vm.memory import Window
 
+# e_machine of other kernels (ELF-64 Object File Format; elf.h)
+MACHINES = {
+    3: "32-bit x86",
+    8: "MIPS",
+    21: "PowerPC",
+    22: "S/390",
+    40: "32-bit Arm",
+    183: "arm64",
+    243: "RISC-V",
+}
+PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"(\xb5/\xfd", b'\x04"M\x18', b"\x02!L\x18")
+ARM64_AT = 0x38  # Documentation/arm64/booting.rst, v6.1
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedKernel:
@@ -66,14 +79,25 @@ def _headers(file: BinaryIO, path: Path) -> tuple[int, list[tuple[int, ...]]]:
     """The entry point and the program headers."""
     raw = file.read(EHDR.size)
     if len(raw) < EHDR.size or raw[:4] != IDENT[:4]:
-        raise LoadError(f"{path}: not an ELF file; give an uncompressed vmlinux")
+        raise LoadError(f"{path}: {foreign(raw)}")
     ident, _, machine, _, entry, phoff, *_, phentsize, phnum, _, _, _ = EHDR.unpack(raw)
     if ident[4:6] != IDENT[4:6] or machine != X86_64:
-        raise LoadError(f"{path}: an ELF file, but not for x86-64 (machine {machine})")
+        what = MACHINES.get(machine, f"machine {machine}")
+        raise LoadError(f"{path}: an ELF file, but not for x86-64 ({what})")
     if phnum and phentsize != PHDR.size:
         raise LoadError(f"{path}: program headers of {phentsize} bytes")
     table = _read(file, path, phoff, phnum * PHDR.size)
     return entry, list(PHDR.iter_unpack(table))
+
+
+def foreign(head: bytes) -> str:
+    """Say what a file is not, and what it may be, from its first bytes."""
+    is_not = "not an ELF file (vmlinux) nor a bzImage (vmlinuz)"
+    if any(head.startswith(magic) for magic in PACKED):
+        return f"{is_not}; it is compressed: unpack it first"
+    if head[ARM64_AT : ARM64_AT + 4] == b"ARM\x64":
+        return f"{is_not}; it is a kernel for arm64"
+    return is_not
 
 
 def _read(file: BinaryIO, path: Path, offset: int, length: int) -> bytes:

@@ -95,11 +95,13 @@ def read_table(image: ElfImage) -> list[tuple[int, Rule]]:
     Raises:
         LoadError: There are no ORC tables, or not in v6.1's format.
     """
-    ips, entries = image.section(".orc_unwind_ip"), image.section(".orc_unwind")
+    ips, entries = image.find(".orc_unwind_ip"), image.find(".orc_unwind")
+    if ips is None or entries is None:
+        raise LoadError("has no ORC tables (CONFIG_UNWINDER_ORC)")
     if image.find(".orc_header"):
-        raise LoadError(f"{image.name} has ORC tables of a kernel newer than 6.3")
-    if not ips.size or ips.size * 6 != entries.size * 4:
-        raise LoadError(f"{image.name}: the two ORC sections differ in length")
+        raise LoadError("has ORC tables of a kernel newer than 6.3")
+    if not len(ips.data) or len(ips.data) * 6 != len(entries.data) * 4:
+        raise LoadError("has ORC sections that differ in length")
     table = [
         (ip + offset, decode_rule(raw))
         for ip, (offset,), (raw,) in zip(

@@ -8,6 +8,7 @@ symbol file.  It stands for the addresses that the kernel is linked at (``nokasl
 """
 
 import re
+import struct
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
-from nanokernel_vm.errors import BuildError
+from nanokernel_vm.errors import BuildError, LoadError
 from nanokernel_vm.linux import kallsyms, orc
 from nanokernel_vm.linux.btf import Btf
 from nanokernel_vm.linux.damage import found_in
@@ -41,28 +42,55 @@ from nanokernel_vm.linux.variables import TABLE, find_type
 
 _PRODUCER = "nanokernel-vm, from the image's kallsyms, BTF and ORC"
 
+# What contents that make no sense lead to.
+_DAMAGE = ArithmeticError, LookupError, ValueError, RecursionError, struct.error
+
+_NO_TYPES = "debuggers have no types, and nothing of Linux is read in its memory"
+NO_FRAMES = "backtraces may end early"
+_NO_VARIABLES = f"has names of functions only (CONFIG_KALLSYMS_ALL): {_NO_TYPES}"
+
 # What a debugger may want to look at before it is connected is worth its room.
 _WITH_CONTENTS = (".text", ".init.text", ".rodata", ".data", ".notes")
 
 
-def make_symbol_file(vmlinux: Path, out: Path) -> None:
-    """Make the symbol file of a stripped vmlinux.
+def make_symbol_file(vmlinux: Path, out: Path) -> list[str]:
+    """Make the symbol file of a stripped vmlinux, as far as the image goes.
+
+    Returns:
+        What the image lacks, and what follows from it.
 
     Raises:
-        LoadError: The image is no kernel, or lacks kallsyms, BTF or ORC of Linux 6.1.
+        LoadError: The image is no kernel, or has no names in the order of Linux 6.1.
         BuildError: ``out`` cannot be written.
     """
     image = ElfImage.open(vmlinux)
     with found_in(image.name):
-        symbols = size_symbols(kallsyms.decode(image), image.sections)
+        symbols = _symbols(image)
+        lacks = [] if any(s.name == "init_task" for s in symbols) else [_NO_VARIABLES]
         sections = [_kept(section) for section in image.sections if section.loaded]
-        sections += _debug_info(image, symbols)
-        sections.append(_debug_frame(image, symbols))
+        for make, without in ((_debug_info, _NO_TYPES), (_debug_frame, NO_FRAMES)):
+            try:
+                sections += make(image, symbols)
+            except LoadError as error:
+                lacks.append(f"{error}: {without}")
+            except _DAMAGE as error:
+                lacks.append(f"is damaged ({error}): {without}")
         sections += symbol_sections(symbols, [section.name for section in sections])
     try:
         write_elf(out, sections, image.segments, image.entry)
     except OSError as exc:
         raise BuildError(f"{out} cannot be written: {exc}") from exc
+    return lacks
+
+
+def _symbols(image: ElfImage) -> list[Symbol]:
+    """Return the kernel's own names, or those that the linker has left."""
+    try:
+        return size_symbols(kallsyms.decode(image), image.sections)
+    except LoadError:
+        if left := [symbol for symbol in image.symbols() if symbol.name]:
+            return left
+        raise
 
 
 def _kept(section: Section) -> Section:
@@ -108,15 +136,17 @@ def _symbol(symbol: KernelSymbol, after: int, section: Section) -> Symbol:
     return Symbol(name, addr, size, kind, binding, section.name)
 
 
-def _debug_frame(image: ElfImage, symbols: Sequence[Symbol]) -> Section:
+def _debug_frame(image: ElfImage, symbols: Sequence[Symbol]) -> list[Section]:
     frames = DebugFrame()
     functions = (s.addr for s in symbols if s.type is SymbolType.FUNC and s.size)
     frames.add_rows(orc.read_table(image), functions)
     frames.add_end(USER_SPACE)
-    return Section(".debug_frame", size=len(frames.data), data=frames.data, align=8)
+    return [Section(".debug_frame", size=len(frames.data), data=frames.data, align=8)]
 
 
 def _debug_info(image: ElfImage, symbols: Sequence[Symbol]) -> list[Section]:
+    if image.find(".BTF") is None:
+        raise LoadError("has no BTF (CONFIG_DEBUG_INFO_BTF)")
     btf = Btf(image.section(".BTF").data)
     variables = [*_variables(btf, symbols, image), *_per_cpu_variables(btf, image)]
     dwarf = Dwarf(btf.strings, _PRODUCER)

@@ -23,6 +23,8 @@ from drgn.helpers.linux.sched import cpu_curr
 from nanokernel_vm.errors import MachineError
 from nanokernel_vm.linux.awareness.early import introduce
 from nanokernel_vm.linux.awareness.symbols import MODULES_MAX, find_symbols
+from nanokernel_vm.linux.elf import ElfImage
+from nanokernel_vm.linux.release import build_id
 from nanokernel_vm.memory import PAGE_SIZE
 
 # What matters of what drgn finds amiss is raised.
@@ -142,7 +144,7 @@ class Awareness:
         self.program = Program(host_platform)
         self._open(window, symbols, text)
         if self.program.main_module().wants_debug_file():
-            raise NoLinuxError(f"{symbols} is not of the kernel that is in memory")
+            raise NoLinuxError(f"{symbols} {_useless(symbols, text)}")
 
     @understood
     def _open(self, window: PhysicalMemory, symbols: Path, text: bytes) -> None:
@@ -164,6 +166,14 @@ class Awareness:
             self.program.create_loaded_modules()
             for module in islice(for_each_module(self.program), MODULES_MAX):
                 _cover(self.program, module)
+
+
+def _useless(symbols: Path, vmcoreinfo: bytes) -> str:
+    """Why drgn makes nothing of a symbol file; older kernels tell no build ID."""
+    own = f"BUILD-ID={build_id(ElfImage.open(symbols))}".encode()
+    if own in vmcoreinfo.splitlines():
+        return "has no types (DWARF) of the kernel that is in memory"
+    return "is not of the kernel that is in memory"
 
 
 @understood

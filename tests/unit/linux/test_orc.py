@@ -102,7 +102,7 @@ def test_a_newer_format_is_refused(make_image: MakeImage) -> None:
 
 
 def test_a_kernel_without_orc_is_refused(make_image: MakeImage) -> None:
-    with pytest.raises(LoadError, match=r"no section \.orc_unwind_ip"):
+    with pytest.raises(LoadError, match="has no ORC tables"):
         read_table(make_image(text(b"\x90")))
 
 
