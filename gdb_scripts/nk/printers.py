@@ -115,6 +115,8 @@ def _type_has(kind: gdb.Type, name: str) -> bool:
 
 
 def _mutex(value: gdb.Value) -> object:
+    if _has(value, "rtmutex"):
+        return _rt_mutex(value["rtmutex"])
     if not _has(value["owner"], "counter"):
         return None
     task = shapes.owner(int(value["owner"]["counter"]))
@@ -126,8 +128,17 @@ def _mutex(value: gdb.Value) -> object:
     return Text(f"{text}, others wait" if waits else text)
 
 
+def _rt_mutex(base: gdb.Value) -> object:
+    """Under PREEMPT_RT; the lowest bit of the owner says that others wait."""
+    word = int(base["owner"])
+    if not word & ~1:
+        return Text("unlocked mutex")
+    waits = ", others wait" if word & 1 else ""
+    return Text(f"mutex of {_task_text(word & ~1)}{waits}")
+
+
 def _rwsem(value: gdb.Value) -> object:
-    if not _has(value["owner"], "counter"):
+    if not _has(value, "owner") or not _has(value["owner"], "counter"):
         return None
     task = shapes.owner(int(value["owner"]["counter"]))
     state = shapes.rwsem(int(value["count"]["counter"]))

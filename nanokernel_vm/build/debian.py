@@ -64,6 +64,20 @@ def dependency(metapackage: str, pattern: str) -> Package:
     return _with_fresh_lists(find)
 
 
+def oldest(prefix: str, suffix: str) -> Package:
+    """Return the package with the lowest number between two pieces of its name."""
+
+    def find() -> Package:
+        pattern = f"^{prefix}[0-9]+{suffix}$"
+        listing = run([*_apt("apt-cache"), "search", "--names-only", pattern]).decode()
+        names = [line.partition(" ")[0] for line in listing.splitlines()]
+        if not names:
+            raise BuildError(f"no archive offers {prefix}NUMBER{suffix}")
+        return _resolve(min(names, key=lambda n: int(n[len(prefix) : -len(suffix)])))
+
+    return _with_fresh_lists(find)
+
+
 @contextmanager
 def unpacked(package: Package) -> Iterator[Path]:
     """Give a package's files in a directory for the time being."""

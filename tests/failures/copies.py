@@ -28,13 +28,20 @@ _LIMIT = 60  # virtual seconds for anything
 
 
 class Booted:
-    """Both kernels at their shells, the host's with the module at hand."""
+    """Both kernels at their shells, the host's with the module at hand.
 
-    def __init__(self) -> None:
+    Args:
+        describe: Writes another machine file into a directory.
+    """
+
+    def __init__(self, describe: Callable[[Path], Path] = description) -> None:
         with tempfile.TemporaryDirectory() as directory:
-            self.config = load(description(Path(directory)))
+            self.config = load(describe(Path(directory)))
             self.machine = Machine(self.config, warp=True)
-        symbols = {p.name: symbol_file(p.kernel) for p in self.config.partitions}
+        symbols = {
+            p.name: symbol_file(p.kernel, p.symbols) for p in self.config.partitions
+        }
+        self.symbols = symbols
         self.monitor = Monitor(self.machine, symbols)
         self.run_to({name: f"{name}# " for name in symbols})
 

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Locks that somebody waits for: who owns them, who waits, which waits are cycles.
 
-Sleeping locks are found from the waiters on the stacks, with no help of a debug option.
-A spinlock
+Sleeping locks are found from the waiters on the stacks, with no help of a debug option;
+where they are rt_mutexes (PREEMPT_RT), from what the tasks say themselves.  A spinlock
 that the CPU spins on is found from the CPU's registers; Linux keeps no owner of it
 unless it was built with CONFIG_DEBUG_SPINLOCK.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from drgn import Object, Program, cast, container_of
@@ -17,6 +17,7 @@ from drgn.helpers.linux.pid import for_each_task
 from drgn.helpers.linux.sched import task_on_cpu
 from drgn.helpers.linux.slab import slab_object_info
 
+from nanokernel_vm.linux.awareness import rt_mutexes
 from nanokernel_vm.linux.awareness.kernel import (
     Awareness,
     Cpu,
@@ -65,7 +66,8 @@ class Lock:
     """One lock that somebody waits for.
 
     Attributes:
-        kind: "mutex", "rwsem", "semaphore" or "spinlock".
+        kind: "mutex", "rwsem", "semaphore", "spinlock", "rt_mutex"; under PREEMPT_RT
+            "rt_spinlock" and "rt_rwlock" for those that sleep.
         address: Of the ``struct mutex`` or what it is.
         name: The variable, or the slab object that it is in; empty if unknown.
         state: What the lock itself says.
@@ -108,7 +110,7 @@ _SPINNING = (
 def locks(kernel: Awareness, cpu: Cpu = Cpu()) -> Locks:  # noqa: B008 - frozen
     """Return every lock that a task waits for or spins on, and the deadlocks."""
     survey = _Survey(kernel.program, cpu)
-    found = (*survey.sleeping(), *survey.spinning())
+    found = (*survey.sleeping(), *survey.inheriting(), *survey.spinning())
     return Locks(found, tuple(find_cycles(found)), tuple(survey.broken))
 
 
@@ -170,6 +172,35 @@ class _Survey:
             else:
                 queued.update(nodes)
                 yield lock
+
+    def inheriting(self) -> Iterator[Lock]:
+        """Yield the rt_mutexes, and what PREEMPT_RT makes of them."""
+        queues: dict[int, list[rt_mutexes.Blocked]] = {}
+        for row in rt_mutexes.blocked(for_each_task(self._program)):
+            queues.setdefault(row.base, []).append(row)
+        for address, rows in queues.items():
+            try:
+                yield self._rt_lock(address, rows)
+            except Exception as exc:  # one broken lock must not hide the others
+                self.broken.append(f"rt_mutex at {address:#x}: {exc}")
+
+    def _rt_lock(self, address: int, rows: Sequence[rt_mutexes.Blocked]) -> Lock:
+        base = Object(self._program, "struct rt_mutex_base *", address)
+        waiters, kind = [], ""
+        for row in rows:
+            frames = task_frames(row.task, self._cpu)
+            kind, mode = rt_mutexes.kind_of(frames)
+            party = self._party(row.task, mode, caller(frames))
+            waiters.append((row.priority, party.since, party))
+        lock, owner = rt_mutexes.lock_of(kind, base), rt_mutexes.owner_of(base)
+        return Lock(
+            kind=kind,
+            address=lock.value_(),
+            name=name_of(self._program, lock.value_()),
+            state=rt_mutexes.state_of(lock, owner),
+            owners=(self._party(owner, "write"),) if owner else (),
+            waiters=tuple(row[-1] for row in sorted(waiters, key=lambda row: row[:2])),
+        )
 
     def _lock(self, name: str, head: int, waiters: list[Waiter]) -> Lock:
         kind = SLEEPING[name]

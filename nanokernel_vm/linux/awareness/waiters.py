@@ -92,6 +92,8 @@ _ASKING = (
     "__mutex", "mutex_lock", "__ww_mutex", "ww_mutex", "down", "__down", "rwsem",
     "_raw_spin", "__raw_spin", "do_raw_spin", "spin_lock", "queued_spin",
     "native_queued", "__pv_queued", "schedule", "__schedule", "context_switch",
+    "rt_mutex", "__rt_mutex", "__ww_rt_mutex", "rt_spin", "rt_read", "rt_write",
+    "rtlock", "rwbase", "__rwbase",
 )  # fmt: skip
 
 

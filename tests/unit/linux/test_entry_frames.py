@@ -91,7 +91,7 @@ def test_everything_else_is_as_it_was(make_image: MakeImage, tmp_path: Path) -> 
 
 def test_a_damaged_section_is_refused(make_image: MakeImage, tmp_path: Path) -> None:
     image = kernel(make_image, compiled() + pack("<I", 400))
-    with pytest.raises(LoadError, match="has a damaged .debug_frame"):
+    with pytest.raises(LoadError, match=r"has a damaged \.debug_frame"):
         orc_debug_frame_file(Path(image.name), tmp_path / "out")
 
 
