@@ -160,7 +160,7 @@ def load(path: Path) -> MachineConfig:
     machine = parse(text, path)
     for partition in machine.partitions:
         table = Table(path.name, f"partition.{partition.name}")
-        for key in ("kernel", "initrd"):
+        for key in ("kernel", "symbols", "initrd"):
             file = getattr(partition, key)
             if isinstance(file, Path):
                 _check_file(table, key, file)

@@ -2,10 +2,12 @@
 """What drgn reads in RAM is what the kernels say of themselves at their shells."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from nanokernel_vm import build
 from nanokernel_vm.cpu.delivery import address_space
 from nanokernel_vm.linux.awareness import (
     Awareness,
@@ -22,6 +24,7 @@ from nanokernel_vm.linux.awareness.runqueues import runqueues
 from nanokernel_vm.linux.awareness.stacks import backtraces, cpu_backtrace
 from nanokernel_vm.linux.awareness.system import sysinfo
 from nanokernel_vm.linux.awareness.tasks import tasks
+from nanokernel_vm.linux.symbols import make_symbol_file
 from nanokernel_vm.memory import Ram, Window
 from nanokernel_vm.symbols import symbol_file
 from tests.boot.shells_of_pair import NAMES, Shells
@@ -209,6 +212,17 @@ def test_another_kernels_symbols_are_refused(shells: Shells) -> None:
     guest = next(p for p in shells.config.partitions if p.name == "guest")
     with pytest.raises(NoLinuxError, match="is not of the kernel"):
         Awareness(shells.partition("host").window, symbol_file(guest.kernel))
+
+
+def test_symbols_without_types_are_not_called_another_kernels(
+    shells: Shells, tmp_path: Path
+) -> None:
+    image, made = tmp_path / "vmlinux", tmp_path / "vmlinux.debug"
+    subprocess.check_call(["objcopy", "-S", build.ensure("guest"), image])
+    assert "has no BTF" in make_symbol_file(image, made)[0]
+    for file in (image, made):
+        with pytest.raises(NoLinuxError, match=f"{file} has no types"):
+            Awareness(shells.partition("guest").window, file)
 
 
 def test_empty_memory_is_no_linux(tmp_path: Path) -> None:

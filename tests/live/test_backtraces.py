@@ -81,6 +81,11 @@ EXPLANATIONS: list[Callable[[Stop], bool]] = [
 def test_backtraces_are_drgns(
     busy: BusyMachine, program: str, pid: int, tmp_path: Path
 ) -> None:
+    compare(busy, program, pid, tmp_path / "levels")
+
+
+def compare(busy: BusyMachine, program: str, pid: int, out: Path) -> None:
+    """Stop a kernel at random, and see that gdb's backtraces are drgn's."""
     clocks: list[int] = []
     drgns: list[list[Level]] = []
 
@@ -88,7 +93,6 @@ def test_backtraces_are_drgns(
         clocks.append(partition.clock)
         drgns.append(busy.truth(partition))
 
-    out = tmp_path / "levels"
     printed = busy.debug(GDBS[program], "stops.py", (pid, STOPS, out), stops=look)
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     ours = [[(rip, rsp, rbp) for rip, rsp, rbp in row] for row in rows]
