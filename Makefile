@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # make run    boot the pair and serve gdb on localhost:1234
 # make test   all tests          make lint   types and style
+# make test-kernels  the tests of kernels that users have, on three more of Debian's
 # make soak   the tests that sample, with 2,000 stops of each kernel in each gdb
 # make bench  speed beside QEMU, gdbserver and udbserver
 # make unchanged  the guest patches, switched off, change no object
@@ -15,13 +16,17 @@ PACKAGES := bc binutils bison bpftool cpio flex gcc gdb kmod libc6-dev libelf-de
 	lz4 make patch python3-dev python3-venv xz-utils zstd
 BENCH_PACKAGES := gdbserver qemu-system-x86
 
-.PHONY: setup packages bench-packages run test soak lint bench unchanged clean
+.PHONY: setup packages bench-packages run test test-kernels soak lint bench unchanged clean
 
 run: setup
 	$(BIN)/nk run examples/two-linuxes.toml
 
 test: setup
 	$(BIN)/python -m pytest
+
+test-kernels: setup
+	NK_KERNELS="amd64 rt older" $(BIN)/python -m pytest \
+		tests/boot/test_user_kernels.py tests/live/test_user_kernels.py
 
 soak: setup
 	NK_STOPS=2000 $(BIN)/python -m pytest -s tests/live/test_backtraces.py

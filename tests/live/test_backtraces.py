@@ -21,6 +21,7 @@ STOPS = int(os.environ.get("NK_STOPS", "100"))
 AGREE = 0.995
 USER_END = 1 << 47
 _RET = b"\xc3"
+_NOP = b"\x90"
 _MOV_RAX_RSP = bytes.fromhex("48 89 c4")
 
 
@@ -69,11 +70,20 @@ def _gap_in_orc(stop: Stop) -> bool:
     return stop.code.read(stop.ours[0][0], 3) == _MOV_RAX_RSP
 
 
+def _one_of_alternatives(stop: Stop) -> bool:
+    """Where the kernel patches itself, ORC has one variant's stack for all of them.
+
+    The return stack buffer is filled by calls in __switch_to_asm; all get lost there.
+    """
+    return stop.code.read(stop.ours[0][0], 1) == _NOP
+
+
 EXPLANATIONS: list[Callable[[Stop], bool]] = [
     _stub_between,
     _gdbs_own,
     _edge_of_the_kernel,
     _gap_in_orc,
+    _one_of_alternatives,
 ]
 
 

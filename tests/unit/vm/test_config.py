@@ -93,6 +93,16 @@ def test_everything_is_read() -> None:
     )
 
 
+def test_symbols_of_the_users_own_lie_beside_the_description() -> None:
+    text = PAIR.replace(
+        'kernel = "images/vmlinux"', 'kernel = "k"\nsymbols = "k.debug"'
+    )
+    host, guest = parse(text, SOURCE).partitions
+    assert (host.symbols, guest.symbols) == (None, Path("/somewhere/k.debug"))
+    with pytest.raises(ConfigError, match="symbols: it is empty"):
+        parse(text.replace("k.debug", ""), SOURCE)
+
+
 def test_derived_numbers() -> None:
     machine = parse(PAIR, SOURCE)
     host, guest = machine.partitions
