@@ -4,11 +4,13 @@
 import asyncio
 import hashlib
 import json as json_module
+import logging
 import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from nanokernel_vm.advice import advice
 from nanokernel_vm.cli.consoles import Consoles
 from nanokernel_vm.cli.gdb import offer_scripts
 from nanokernel_vm.cli.wishes import heard
@@ -25,6 +27,7 @@ from stub.endpoint import Stdio
 from stub.server import parse_endpoint, serve
 
 TIMEOUT, FAILED = 3, 4
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,9 @@ class Run:
         self.options = options
         config = load(options.machine)
         self.machine = Machine(config, warp=options.warp)
+        for partition in config.partitions:
+            for line in advice(partition):
+                _LOG.warning("[partition.%s] %s", partition.name, line)
         self._goals = [self._goal(word) for word in options.until]
         if self._goals:
             self.machine.goal = self._reached

@@ -230,6 +230,58 @@ def test_what_cannot_be_booted(
     assert reason in done.stderr
 
 
+def advised(folder: Path, *changes: tuple[str, str]) -> list[str]:
+    """What ``nk run`` says before it runs, of a description with some changes."""
+    text = MACHINE.replace('"kernel"', f'"{IMAGES["guest"]}"')
+    for change in changes:
+        assert change[0] in text
+        text = text.replace(*change)
+    (folder / "machine.toml").write_text(text)
+    done = nk("run", folder / "machine.toml", "--timeout", "0")
+    said = [line for line in done.stderr.splitlines() if "[partition" in line]
+    assert (done.returncode, "Traceback" in done.stderr) == (3, False), done.stderr
+    return said
+
+
+def test_linux_is_told_of_what_it_lacks_to_be_heard(tmp_path: Path) -> None:
+    silent, high = ("console=ttyS0", "quiet"), ("base = 0\n", "base = 0x1000_0000\n")
+    assert advised(tmp_path) == []
+    (line,) = advised(tmp_path, silent)
+    assert "without console=ttyS0" in line
+    assert "0x2f8" not in line
+    (line,) = advised(tmp_path, silent, ("0x3f8", "0x2f8"))
+    assert "without console=ttyS1" in line
+    (line,) = advised(tmp_path, high)
+    assert "give it base 0, not 0x10000000" in line
+    own_handlers = ("pid = 1", 'pid = 1\ninterrupts = "registered"')
+    assert advised(tmp_path, high, own_handlers) == []
+
+
+def test_symbols_of_another_kernel_are_a_wrong_description(tmp_path: Path) -> None:
+    kernel, other = IMAGES["guest"], IMAGES["debian-cloud"]
+    text = MACHINE.replace('"kernel"', f'"{kernel}"\nsymbols = "{other}"')
+    path = tmp_path / "machine.toml"
+    path.write_text(text.replace('gdb = ""', 'gdb = "127.0.0.1:0"'))
+    done = nk("run", path, "--timeout", "0")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr == f"nk: {other}: has no symbols (no .symtab)\n"
+    path.write_text(path.read_text().replace(str(other), "nowhere"))
+    done = nk("run", path, "--timeout", "0")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert f"symbols: there is no file {tmp_path / 'nowhere'}" in done.stderr
+
+
+def test_what_a_kernel_lacks_is_said_in_one_line(copy: Copy, tmp_path: Path) -> None:
+    image = copy("guest", "-S")
+    path = tmp_path / "machine.toml"
+    text = MACHINE.replace('"kernel"', f'"{image}"')
+    path.write_text(text.replace('gdb = ""', 'gdb = "127.0.0.1:0"'))
+    for _ in range(2):  # from the cache, too
+        done = nk("run", path, "--timeout", "0")
+        (line,) = [row for row in done.stderr.splitlines() if "BTF" in row]
+        assert line.startswith(f"nk: {image}: has no BTF (CONFIG_DEBUG_INFO_BTF): ")
+
+
 def test_info_about_a_kernel(copy: Copy) -> None:
     image = copy("guest", "-S")
     done = nk("info", image)

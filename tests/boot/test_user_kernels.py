@@ -3,6 +3,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,11 @@ from nanokernel_vm.linux.elf import ElfImage
 from nanokernel_vm.triage import Report
 from nanokernel_vm.triage.report import Kind
 from tests import kernels
-from tests.failures.copies import Booted, in_a_copy
+from tests.failures.copies import Booted, core, in_a_copy
 
 pytestmark = pytest.mark.boot
+
+NK = Path(sys.executable).with_name("nk")
 
 # Two who read one terminal: the one has its mutex while it sleeps, the other waits.
 _READERS = "setsid cat /dev/ttyS0 & setsid cat /dev/ttyS0 & sleep 1"
@@ -134,3 +138,17 @@ def test_triage_of_a_panic(user: Booted) -> None:
     assert report.findings[0].functions == ("sysrq_handle_crash",)
     assert not report.problems
     assert "sysrq_handle_crash+" in " ".join(report.stacks[0].frames)
+
+
+def test_triage_of_a_core_finds_the_symbols_by_build(
+    user: Booted, tmp_path: Path
+) -> None:
+    path = tmp_path / "core"
+    path.write_bytes(core(user.partition("host")))
+    done = subprocess.run(
+        [NK, "triage", "--core", path, "--json"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    (report,) = json.loads(done.stdout)
+    assert report["release"] == user.report("host").release
+    assert report["problems"] == []
