@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # make run    boot the pair and serve gdb on localhost:1234
 # make test   all tests          make lint   types and style
-# make test-kernels  the tests of kernels that users have, on three more of Debian's
+# make test-kernels  the tests of the kernels that users have, on all that they know
 # make soak   the tests that sample, with 2,000 stops of each kernel in each gdb
 # make bench  speed beside QEMU, gdbserver and udbserver
 # make unchanged  the guest patches, switched off, change no object

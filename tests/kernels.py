@@ -23,8 +23,10 @@ PACKAGES: dict[str, Callable[[], debian.Package]] = {
     "rt": partial(debian.dependency, "linux-image-rt-amd64", rf"{_NUMBERED}-rt-amd64"),
     "older": partial(debian.oldest, "linux-image-6.1.0-", "-cloud-amd64"),
 }
-# All of them are for ``make test-kernels``; each is a download of up to 70 MB.
-NAMES = os.environ.get("NK_KERNELS", "amd64").split()
+# Each is a download of up to 70 MB; ``make test-kernels`` takes all of them.
+_WANTED = os.environ.get("NK_KERNELS", "").split()
+NAMES = _WANTED or ["amd64", "rt"]
+IN_GDB = _WANTED or ["amd64"]
 
 
 @cache

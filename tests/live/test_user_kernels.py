@@ -16,7 +16,7 @@ from tests.live.process import NkRun
 from tests.live.test_backtraces import compare
 
 
-@pytest.fixture(scope="module", params=kernels.NAMES)
+@pytest.fixture(scope="module", params=kernels.IN_GDB)
 def machine_file(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
