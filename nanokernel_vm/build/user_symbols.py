@@ -21,6 +21,7 @@ from nanokernel_vm.linux.release import KNOWN, build_id, is_known, release
 from nanokernel_vm.linux.symbols import NO_FRAMES, make_symbol_file
 
 _SHELF, _DEBUG, _LACKS = "kernel-symbols", "vmlinux.debug", "lacks"
+_NOT_YET = "such kernels are not known yet, it may fail to start or to be understood"
 _SOURCES = Path(__file__).parents[1] / "linux"
 
 
@@ -51,7 +52,7 @@ def symbols(kernel: Path) -> Symbols:
         made = _symbols(kernel, image, image, _inputs(kernel))
     except LoadError as error:
         return Symbols(image, f"has no symbols: {error}")
-    newer = "" if is_known(found) else f"is Linux {found}, not {KNOWN}"
+    newer = "" if is_known(found) else f"is Linux {found}, not {KNOWN}: {_NOT_YET}"
     return Symbols(made.file, "; ".join(filter(None, (newer, made.lacks))))
 
 

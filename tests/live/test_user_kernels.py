@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from nanokernel_vm.cli.gdb import ENTRY
+from nanokernel_vm.symbols import symbol_file
 from tests import kernels
 from tests.live.busy import BusyMachine
 from tests.live.mi import GDBS, Gdb
@@ -21,6 +22,7 @@ def machine_file(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     image = kernels.vmlinuz(str(request.param))
+    symbol_file(image)  # made before anything waits for it
     return kernels.description(tmp_path_factory.mktemp("machine"), image)
 
 
