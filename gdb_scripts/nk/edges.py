@@ -18,7 +18,7 @@ _USER_CS, _USER_SS = 0x33, 0x2B
 _MASK = (1 << 64) - 1
 # mov %rsp,ADDRESS or mov %rsp,%gs:ADDRESS
 _SAVE_RSP = re.compile(rb"(\x65?)\x48\x89\x24\x25(....)", re.DOTALL)
-_MOST = 32  # instructions; 15 are in use
+_MOST = 48  # instructions; 31 are in use
 
 
 def before_syscall(executed: bytes, register: Registers, read: Read) -> dict[str, int]:
@@ -103,15 +103,31 @@ class _Ahead:
 
 _POPPED = {b"\x58": "rax", b"\x5c": "rsp", b"\x5f": "rdi"}
 _LONGEST = 16
+# As arch/x86/include/asm/nops.h has them, one byte to eight
+_NOPS = rb"\x66?\x90|\x0f\x1f(?:\x00|\x40.|\x80....)|\x66?\x0f\x1f(?:\x44..|\x84.....)"
+# SWITCH_TO_USER_CR3_STACK (arch/x86/entry/calling.h): rdi and rax are popped behind it,
+# and both ways that its jae may go lead there
+_TO_USER_TABLES = (
+    rb"\x0f[\x20\x22]\xdf"  # mov %cr3,%rdi; mov %rdi,%cr3
+    rb"|\x48\x89[\xf8\xc7]"  # mov %rdi,%rax; mov %rax,%rdi
+    rb"|\x48\x81[\xe7\xcf]...."  # and, or $...,%rdi
+    rb"|\x65\x48\x0f[\xa3\xb3]\x3c\x25...."  # bt, btr %rdi,%gs:...
+    rb"|\x48\x0f\xba\xef\x3f"  # bts $63,%rdi
+)
+# testb $4,0x20(%rsp); jne: the way for a stack in an LDT leads to the same registers
+_NO_LDT_STACK = rb"\xf6\x44\x24\x20\x04\x75."
 _INSTRUCTIONS = [
     (re.compile(pattern, re.DOTALL), effect)
     for pattern, effect in (
-        # nop, swapgs, verw, and the guest's return hypercall, which does as IRET
-        (rb"\x90|\x0f\x01\xf8|\x0f\x00\x2d....|\xe6\xe1", _Ahead.nothing),
+        # swapgs, verw, and the guest's return hypercall, which does as IRET
+        (rb"\x0f\x01\xf8|\x0f\x00\x2d....|\xe6\xe1", _Ahead.nothing),
+        (_NOPS, _Ahead.nothing),
+        (_TO_USER_TABLES, _Ahead.nothing),
+        (_NO_LDT_STACK, _Ahead.nothing),
         (rb"\xff\x37|\xff\x77(.)", _Ahead.push_field),  # push N(%rdi)
         (rb"\x50", _Ahead.push_rax),
         (rb"[\x58\x5c\x5f]", _Ahead.pop_register),
-        (rb"\xeb(.)|\xe9(....)", _Ahead.jump),
+        (rb"[\xeb\x73](.)|\xe9(....)", _Ahead.jump),
         (rb"\x48\xcf", _Ahead.iretq),
         (rb"\x48\x0f\x07", _Ahead.sysretq),
     )
@@ -121,7 +137,7 @@ _INSTRUCTIONS = [
 def after_return(register: Registers, read: Read) -> dict[str, int] | None:
     """The user's registers when the few instructions that are left have been executed.
 
-    None where something else is left: no way out, or one with a change of page tables.
+    None where something else is left: no way out.
     """
     ahead = _Ahead(register, read)
     for _ in range(_MOST):

@@ -24,7 +24,28 @@ def memory(regions: dict[int, bytes]):  # type: ignore[no-untyped-def]
     return read
 
 
-@pytest.mark.parametrize("way", [SYSRET, IRET], ids=["sysretq", "iretq"])
+# With page table isolation: rax is a scratch register, too, and popped again
+NO_PCID = "50 66 90 0f 20 df eb 34" + "cc" * 0x34
+PCID = """
+    50 66 90 0f 20 df 48 89 f8 48 81 e7 ff 07 00 00 65 48 0f a3 3c 25 56 15 03 00 73 0f
+    65 48 0f b3 3c 25 56 15 03 00 48 89 c7 eb 08 48 89 c7 48 0f ba ef 3f
+    48 81 cf 00 08 00 00"""
+TO_USER = " 48 81 cf 00 10 00 00 0f 22 df 58 "
+ISOLATED = "ff 77 28 ff 37 {} 5f 5c 0f 01 f8 66 90 0f 00 2d 19 fe ff ff 48 0f 07"
+ISOLATED_IRET = """
+    ff 77 30 ff 77 28 ff 77 20 ff 77 18 ff 77 10 ff 37 {} 5f 0f 01 f8
+    0f 1f 44 00 00 66 0f 1f 44 00 00 f6 44 24 20 04 75 02 48 cf"""
+WAYS = {
+    "sysretq": SYSRET,
+    "iretq": IRET,
+    "isolated sysretq": ISOLATED.format(NO_PCID + TO_USER),
+    "isolated sysretq with PCID": ISOLATED.format(PCID + TO_USER),
+    "isolated iretq": ISOLATED_IRET.format(NO_PCID + TO_USER),
+    "isolated iretq with PCID": ISOLATED_IRET.format(PCID + TO_USER),
+}
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def test_the_way_out_leads_to_what_was_saved(way: str) -> None:
     """Executed by hand here: what each leaves for those behind it to do."""
     code = bytes.fromhex(way)
@@ -52,7 +73,7 @@ def test_half_way_the_stack_has_it() -> None:
 
 
 def test_what_does_not_lead_out_has_no_caller() -> None:
-    for code in ("90 90 e8 00 00 00 00", "eb fe", "0f 22 df 48 cf"):
+    for code in ("90 90 e8 00 00 00 00", "eb fe", "0f 22 d8 48 cf"):
         read = memory({CODE: bytes.fromhex(code) + bytes(32)})
         registers = LIVE | {"rip": CODE, "rsp": STACK}
         assert after_return(registers.__getitem__, read) is None
