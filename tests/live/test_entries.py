@@ -65,7 +65,7 @@ def test_who_was_entered_is_never_lost(
     busy: BusyMachine, program: str, name: str, first: str, tmp_path: Path
 ) -> None:
     busy.work(name, first)
-    _passages(busy, program, name, MADE[name][first], tmp_path / "rows")
+    passages(busy, program, name, MADE[name][first], tmp_path / "rows")
 
 
 @pytest.mark.parametrize("name", MADE)
@@ -73,10 +73,10 @@ def test_nor_without_our_call_frame_information(
     busy: BusyMachine, plain: dict[str, Path], program: str, name: str, tmp_path: Path
 ) -> None:
     busy.work(name)
-    _passages(busy, program, name, (*PLAIN, _AT_A_START), tmp_path / "rows", plain)
+    passages(busy, program, name, (*PLAIN, _AT_A_START), tmp_path / "rows", plain)
 
 
-def _passages(
+def passages(
     busy: BusyMachine,
     program: str,
     name: str,

@@ -15,6 +15,7 @@ from tests.live.busy import BusyMachine
 from tests.live.mi import GDBS, Gdb
 from tests.live.process import NkRun
 from tests.live.test_backtraces import compare
+from tests.live.test_entries import BUSY, PLAIN, passages
 
 
 @pytest.fixture(scope="module", params=kernels.IN_GDB)
@@ -88,3 +89,10 @@ def test_values_are_printed_for_people(gdb: Gdb) -> None:
     assert gdb("output init_task.sighand->siglock")
     assert gdb("output init_mm.mmap_lock")
     assert gdb("output *(struct mutex *) &clocksource_mutex") == "unlocked mutex"
+
+
+def test_who_was_entered_is_never_lost(
+    hard_at_work: BusyMachine, program: str, tmp_path: Path
+) -> None:
+    """Through the entries' own page tables and stacks, too."""
+    passages(hard_at_work, program, "host", (*PLAIN, *BUSY), tmp_path / "rows")
