@@ -14,11 +14,12 @@ The rules that make a run the same run whoever watches:
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Protocol
 
 from nanokernel_vm.cpu import state as s
+from nanokernel_vm.cpu.cpuid import Registers, answer
 from nanokernel_vm.cpu.delivery import (
     GP,
     PF,
@@ -27,8 +28,9 @@ from nanokernel_vm.cpu.delivery import (
     Gate,
     TripleFault,
     read_virtual,
+    system_enter,
 )
-from nanokernel_vm.cpu.engine import NEVER, Engine, Event, Ports, native_cpuid
+from nanokernel_vm.cpu.engine import NEVER, Engine, Event, Ports
 from nanokernel_vm.cpu.io_privilege import CheckedPorts
 from nanokernel_vm.memory import Window
 from nanokernel_vm.nanokernel.frames import Frames
@@ -39,10 +41,6 @@ POLL = 4000
 _SYSCALL_LENGTH = 2
 
 _LOG = logging.getLogger(__name__)
-
-# CPUID.1: what this processor must not promise
-_NO_ECX = 1 << 31 | 1 << 30 | 1 << 24 | 1 << 21  # hypervisor, RDRAND, deadline, x2APIC
-_NO_EDX = 1 << 9  # APIC
 
 
 class Condition(Enum):
@@ -104,7 +102,7 @@ class Partition:
         name: One word.
         window: Its memory.
         ports: Its port space.
-        cpuid: Leaves it sees beside the processor's own: leaf to registers.
+        cpuid: A hypervisor's leaves that it sees: leaf to registers.
     """
 
     def __init__(
@@ -113,13 +111,18 @@ class Partition:
         name: str,
         window: Window,
         ports: Ports,
-        cpuid: dict[int, tuple[int, int, int, int]] | None = None,
+        cpuid: Mapping[int, Registers] | None = None,
     ) -> None:
         self.pid, self.name, self.window = pid, name, window
         self.log = Log()
-        self._leaves = self._basic_leaf(bool(cpuid)) | (cpuid or {})
+        leaves = cpuid or {}
         checked = CheckedPorts(ports, self._refuse_port)
-        self.engine = Engine(window, checked, self._cpuid, self._memory_violation)
+        self.engine = Engine(
+            window,
+            checked,
+            lambda leaf, subleaf, cr4: answer(leaf, subleaf, cr4, leaves),
+            self._memory_violation,
+        )
         checked.engine = self.engine
         self.ticker = self.engine.ticker
         self.condition = Condition.RUNNING
@@ -357,6 +360,10 @@ class Partition:
             return
         self._entered()
 
+    def _on_sysenter(self) -> None:
+        system_enter(self.engine.state)
+        self._entered()
+
     def _on_halt(self) -> None:
         if self._ending is not None:
             self.condition = Condition.SHUT_DOWN
@@ -377,15 +384,6 @@ class Partition:
 
     # -- wiring --------------------------------------------------------------
 
-    @staticmethod
-    def _basic_leaf(hypervisor: bool) -> dict[int, tuple[int, int, int, int]]:
-        eax, ebx, ecx, edx = native_cpuid(1)
-        ecx = ecx & ~_NO_ECX | (1 << 31 if hypervisor else 0)
-        return {1: (eax, ebx, ecx, edx & ~_NO_EDX)}
-
-    def _cpuid(self, leaf: int, _subleaf: int) -> tuple[int, int, int, int] | None:
-        return self._leaves.get(leaf)
-
     def _memory_violation(self, addr: int, size: int, value: int | None) -> None:
         self.violation("memory", addr, size, value)
 
@@ -398,6 +396,7 @@ class Partition:
 _EVENTS: dict[Event, Callable[[Partition], None]] = {
     Event.VECTOR: Partition._on_vector,
     Event.SYSCALL: Partition._on_syscall,
+    Event.SYSENTER: Partition._on_sysenter,
     Event.HALT: Partition._on_halt,
     Event.ERROR: Partition._on_error,
 }

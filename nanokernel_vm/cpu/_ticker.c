@@ -26,6 +26,8 @@
 #define REG_RCX 38
 #define REG_RDX 40
 #define REG_RIP 41
+#define REG_MSR 248
+#define MSR_TSC_AUX 0xC0000103
 /* unicorn/unicorn.h, enum uc_mem_type */
 #define MEM_WRITE 17
 
@@ -38,6 +40,7 @@ enum event {
 	EV_INTERRUPT,	/* at a block entry, because another thread asked */
 	EV_VECTOR,	/* exception or software interrupt `vector` */
 	EV_SYSCALL,	/* a SYSCALL instruction; rip is behind it */
+	EV_SYSENTER,	/* a SYSENTER instruction; rip is behind it */
 	EV_BREAKPOINT,	/* before the instruction at `address` */
 	EV_STEP,	/* before the instruction at `address` */
 	EV_WATCH,	/* before an instruction; the one before touched `address` */
@@ -193,7 +196,7 @@ static void on_watched(void *uc, int type, uint64_t address, int size, int64_t v
 
 static void on_vector(void *uc, uint32_t vector, Ticker *t)
 {
-	if (t->event == EV_SYSCALL)
+	if (t->event == EV_SYSCALL || t->event == EV_SYSENTER)
 		return;
 	t->vector = vector;
 	stop(t, uc, EV_VECTOR);
@@ -209,6 +212,11 @@ static int on_invalid(void *uc, Ticker *t)
 static void on_syscall(void *uc, Ticker *t)
 {
 	stop(t, uc, EV_SYSCALL);
+}
+
+static void on_sysenter(void *uc, Ticker *t)
+{
+	stop(t, uc, EV_SYSENTER);
 }
 
 static uint64_t exact(const Ticker *t, uint64_t rip)
@@ -231,11 +239,15 @@ static int on_rdtsc(void *uc, Ticker *t)
 	return 1;
 }
 
+/* Reading an MSR keeps all registers. */
 static int on_rdtscp(void *uc, Ticker *t)
 {
-	uint64_t processor = 0;
+	struct { uint32_t number; uint64_t value; } msr = { MSR_TSC_AUX, 0 };
+	uint64_t low;
 
-	t->reg_write(uc, REG_RCX, &processor);
+	t->reg_read(uc, REG_MSR, &msr);
+	low = (uint32_t)msr.value;
+	t->reg_write(uc, REG_RCX, &low);
 	return on_rdtsc(uc, t);
 }
 
@@ -442,6 +454,7 @@ static const struct {
 	{ "ON_VECTOR", on_vector },
 	{ "ON_INVALID", on_invalid },
 	{ "ON_SYSCALL", on_syscall },
+	{ "ON_SYSENTER", on_sysenter },
 	{ "ON_RDTSC", on_rdtsc },
 	{ "ON_RDTSCP", on_rdtscp },
 };
@@ -456,6 +469,7 @@ static const struct {
 	{ "INTERRUPT", EV_INTERRUPT },
 	{ "VECTOR", EV_VECTOR },
 	{ "SYSCALL", EV_SYSCALL },
+	{ "SYSENTER", EV_SYSENTER },
 	{ "BREAKPOINT", EV_BREAKPOINT },
 	{ "STEP", EV_STEP },
 	{ "WATCH", EV_WATCH },

@@ -8,6 +8,7 @@ ON_WATCHED: int
 ON_VECTOR: int
 ON_INVALID: int
 ON_SYSCALL: int
+ON_SYSENTER: int
 ON_RDTSC: int
 ON_RDTSCP: int
 
@@ -17,6 +18,7 @@ PAUSE: int
 INTERRUPT: int
 VECTOR: int
 SYSCALL: int
+SYSENTER: int
 BREAKPOINT: int
 STEP: int
 WATCH: int

@@ -2,8 +2,9 @@
 """Delivery of interrupts, exceptions and system calls in 64-bit mode.
 
 Intel SDM vol. 3, 6.14 "Exception and Interrupt Handling in 64-bit Mode", 6.15, and
-vol. 2, SYSCALL.  Works on a saved State and on RAM; knows no engine.  What the hardware
-does with a broken IDT or stack is done: #DF, then a triple fault, which is a value.
+vol. 2, SYSCALL and SYSENTER.  Works on a saved State and on RAM; knows no engine.  What
+the hardware does with a broken IDT or stack is done: #DF, then a triple fault, which is
+a value.
 
 The frame, growing down from a stack aligned to 16 (SDM figure 6-9)::
 
@@ -345,10 +346,21 @@ def system_call(cpu: State, entry: int, mask: int) -> None:
     """
     cpu.regs[s.RCX] = cpu.rip
     cpu.regs[s.R11] = cpu.rflags & ~s.RF
-    selector = cpu.star >> 32 & 0xFFFC
+    _enter_kernel(cpu, cpu.star >> 32 & 0xFFFC)
+    cpu.rflags = cpu.rflags & ~(mask | s.RF) | 2
+    cpu.rip = entry
+
+
+def system_enter(cpu: State) -> None:
+    """Do what SYSENTER does in IA-32e mode.  Nothing says where it came from."""
+    _enter_kernel(cpu, cpu.sysenter_cs & 0xFFFC)
+    cpu.rflags &= ~(s.VM | s.IF | s.RF)
+    cpu.regs[s.RSP], cpu.rip = cpu.sysenter_esp, cpu.sysenter_eip
+
+
+def _enter_kernel(cpu: State, selector: int) -> None:
+    """Load the segments that neither of the two looks up in a table."""
     enter_code_segment(cpu, selector, _KERNEL_CODE, 0)
     stack = cpu.segs[s.SS]
     stack.selector, stack.base, stack.limit = selector + 8, 0, 0xFFFF_FFFF
     stack.flags = _KERNEL_DATA
-    cpu.rflags = cpu.rflags & ~(mask | s.RF) | 2
-    cpu.rip = entry

@@ -17,6 +17,7 @@ from unicorn.unicorn_py3.unicorn import Uc, UcContext, uclib
 
 from nanokernel_vm.cpu import _interpose, _ticker
 from nanokernel_vm.cpu.crash import Crash, examine
+from nanokernel_vm.cpu.cpuid import NOTHING, Registers
 from nanokernel_vm.cpu.paging import AddressSpace
 from nanokernel_vm.cpu.proof import adopt, prove
 from nanokernel_vm.cpu.state import State
@@ -42,6 +43,7 @@ class Event(IntEnum):
     INTERRUPT = _ticker.INTERRUPT
     VECTOR = _ticker.VECTOR
     SYSCALL = _ticker.SYSCALL
+    SYSENTER = _ticker.SYSENTER
     BREAKPOINT = _ticker.BREAKPOINT
     STEP = _ticker.STEP
     WATCH = _ticker.WATCH
@@ -73,7 +75,7 @@ _OUT = ctypes.CFUNCTYPE(
 _CPUID = ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.c_void_p, ctypes.c_void_p)
 
 Violation = Callable[[int, int, int | None], None]
-Cpuid = Callable[[int, int], tuple[int, int, int, int] | None]
+Cpuid = Callable[[int, int, int], Registers]
 
 
 def _pointer(handle: ctypes.c_void_p) -> int:
@@ -90,7 +92,7 @@ class Engine:
     Args:
         window: The memory that is mapped, at its physical address.
         ports: Answers IN and OUT.
-        cpuid: (leaf, subleaf) to (eax, ebx, ecx, edx); None: as the processor has it.
+        cpuid: (leaf, subleaf, CR4) to what CPUID answers.
         violation: Told of every access outside the window: physical address,
             size, and the value written or None for a read.
     """
@@ -324,6 +326,7 @@ class Engine:
             (k.UC_HOOK_INTR, _ticker.ON_VECTOR, 0),
             (k.UC_HOOK_INSN_INVALID, _ticker.ON_INVALID, 0),
             (k.UC_HOOK_INSN, _ticker.ON_SYSCALL, x.UC_X86_INS_SYSCALL),
+            (k.UC_HOOK_INSN, _ticker.ON_SYSENTER, x.UC_X86_INS_SYSENTER),
             (k.UC_HOOK_INSN, _ticker.ON_RDTSC, x.UC_X86_INS_RDTSC),
             (k.UC_HOOK_INSN, _ticker.ON_RDTSCP, x.UC_X86_INS_RDTSCP),
         )
@@ -354,11 +357,12 @@ class Engine:
         )
 
         def answer(_uc: int, _data: int) -> int:
-            leaf = self._uc.reg_read(x.UC_X86_REG_EAX)
-            values = self._guard(cpuid, leaf, self._uc.reg_read(x.UC_X86_REG_ECX))
-            for register, value in zip(registers, values or (), strict=False):
+            read = self._uc.reg_read
+            leaf, subleaf = read(x.UC_X86_REG_EAX), read(x.UC_X86_REG_ECX)
+            found = self._guard(cpuid, leaf, subleaf, read(x.UC_X86_REG_CR4))
+            for register, value in zip(registers, found or NOTHING, strict=True):
                 self._uc.reg_write(register, value)
-            return int(values is not None)
+            return 1
 
         return answer
 
@@ -426,16 +430,3 @@ def _open() -> tuple[Uc, _interpose.Core]:
     uc.reg_write(x.UC_X86_REG_MXCSR, _RESET_MXCSR)
     uc.reg_write(x.UC_X86_REG_FPCW, _RESET_FPCW)
     return uc, core
-
-
-def native_cpuid(leaf: int) -> tuple[int, int, int, int]:
-    """What the emulated processor itself answers to CPUID of ``leaf``."""
-    uc, _core = _open()
-    uc.mem_map(_PAGE, _PAGE)
-    uc.mem_write(_PAGE, b"\x0f\xa2")
-    uc.reg_write(x.UC_X86_REG_RAX, leaf)
-    uc.emu_start(_PAGE, _PAGE + 2)
-    a, b, c, d = uc.reg_read_batch(
-        (x.UC_X86_REG_EAX, x.UC_X86_REG_EBX, x.UC_X86_REG_ECX, x.UC_X86_REG_EDX)
-    )
-    return a, b, c, d

@@ -25,6 +25,9 @@ from nanokernel_vm.errors import EngineError
 _PAGE = 0x1000
 _GPRS = ("RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI")
 _MSRS = {
+    "sysenter_cs": 0x174,
+    "sysenter_esp": 0x175,
+    "sysenter_eip": 0x176,
     "star": 0xC000_0081,
     "lstar": 0xC000_0082,
     "fmask": 0xC000_0084,
@@ -66,7 +69,7 @@ def _prove_registers(uc: UcIntel, context: UcContext, state: State) -> None:
     for index, name in enumerate(names):
         uc.reg_write(getattr(x, f"UC_X86_REG_{name}"), 0x1111_0000_0000 + index)
     for index, msr in enumerate(_MSRS.values()):
-        uc.msr_write(msr, 0x40_0100 + index)
+        uc.msr_write(msr, 0x0100 + index)
     uc.msr_write(_EFER, _EFER_VALUE)
     tables = {"gdt": "GDTR", "idt": "IDTR", "tr": "TR", "ldt": "LDTR"}
     for index, name in enumerate(tables.values()):
@@ -90,7 +93,7 @@ def _prove_registers(uc: UcIntel, context: UcContext, state: State) -> None:
     }
     expected = {
         **{f"regs[{i}]": 0x1111_0000_0000 for i in range(16)},
-        **dict.fromkeys(_MSRS, 0x40_0100),
+        **dict.fromkeys(_MSRS, 0x0100),
         **dict.fromkeys(tables, 0x5000),
         **{f"cr{n}": value for n, value in controls.items()},
         "fs.base": 0x7777,

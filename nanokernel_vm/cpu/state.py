@@ -54,6 +54,9 @@ LAYOUT = (
     ("idt", 400, Segment),
     ("cr", 424, ctypes.c_uint64 * 5),
     ("efer", 592, ctypes.c_uint64),
+    ("sysenter_cs", 4800, ctypes.c_uint32),
+    ("sysenter_esp", 4808, ctypes.c_uint64),
+    ("sysenter_eip", 4816, ctypes.c_uint64),
     ("star", 4824, ctypes.c_uint64),
     ("lstar", 4840, ctypes.c_uint64),
     ("fmask", 4856, ctypes.c_uint64),
@@ -93,6 +96,9 @@ class State(ctypes.Structure):
         idt: Segment
         cr: ctypes.Array[ctypes.c_uint64]
         efer: int
+        sysenter_cs: int
+        sysenter_esp: int
+        sysenter_eip: int
         star: int
         lstar: int
         fmask: int
