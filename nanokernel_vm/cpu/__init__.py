@@ -4,6 +4,9 @@
 import os
 import sys
 
+from nanokernel_vm.cpu import decoding
+from nanokernel_vm.cpu.promises import CR4_PROMISED, XCR0_PROMISED
+
 
 def _load() -> str | None:
     """Load what stands in for functions of libunicorn, before libunicorn."""
@@ -15,6 +18,7 @@ def _load() -> str | None:
         sys.setdlopenflags(flags)
     from unicorn.unicorn_py3.unicorn import uclib
 
+    _interpose.promise(*decoding.rules(), b"", CR4_PROMISED, XCR0_PROMISED)
     return _interpose.bind(uclib._handle)
 
 

@@ -15,6 +15,7 @@
 #include <structmember.h>
 
 #include "native/engine.h"
+#include "native/promises.h"
 
 struct originals original;
 
@@ -24,6 +25,11 @@ static const struct {
 } names[] = {
 #define ROW(member, symbol) { #symbol, (void **)&original.member },
 	ORIGINALS(ROW)
+	HELPERS(ROW)
+#undef ROW
+#define ROW(name) { "helper_" #name "_x86_64", (void **)&original.name },
+	ARITHMETIC(ROW)
+	ROUNDING(ROW)
 #undef ROW
 };
 
@@ -165,9 +171,45 @@ static PyObject *bind(PyObject *self, PyObject *argument)
 	Py_RETURN_NONE;
 }
 
+static bool keep(struct rules *rules, const Py_buffer *bytes)
+{
+	rules->rule = malloc(bytes->len);
+	if (!rules->rule) {
+		PyErr_NoMemory();
+		return false;
+	}
+	memcpy(rules->rule, bytes->buf, bytes->len);
+	rules->count = bytes->len / sizeof(struct rule);
+	return true;
+}
+
+static PyObject *promise(PyObject *self, PyObject *args)
+{
+	Py_buffer denied, vex, aligned;
+	unsigned long long cr4, xcr0;
+	bool kept;
+
+	(void)self;
+	if (!PyArg_ParseTuple(args, "y*y*y*KK", &denied, &vex, &aligned, &cr4, &xcr0))
+		return NULL;
+	promises.cr4 = cr4;
+	promises.xcr0 = xcr0;
+	kept = keep(&promises.denied, &denied) && keep(&promises.vex, &vex) &&
+	       keep(&promises.aligned, &aligned);
+	PyBuffer_Release(&denied);
+	PyBuffer_Release(&vex);
+	PyBuffer_Release(&aligned);
+	if (!kept)
+		return NULL;
+	Py_RETURN_NONE;
+}
+
 static PyMethodDef methods[] = {
 	{ "bind", bind, METH_O, "Take the originals from a library, by its dlopen() handle; the name of one that "
 	  "is missing, or None." },
+	{ "promise", promise, METH_VARARGS,
+	  "Encodings that are #UD, those with VEX that are not, those that want aligned memory, "
+	  "all as struct rule; bits that CR4 and XCR0 may have.  Once, before an engine runs." },
 	{ NULL },
 };
 

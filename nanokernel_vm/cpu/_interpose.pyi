@@ -6,6 +6,9 @@ ABORTED: int
 EXITED: int
 
 def bind(library: int, /) -> str | None: ...
+def promise(
+    denied: bytes, vex: bytes, aligned: bytes, cr4: int, xcr0: int, /
+) -> None: ...
 
 class Core:
     stops_inside: bool

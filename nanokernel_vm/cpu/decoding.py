@@ -52,7 +52,7 @@ class Encoding:
         return bool(self.mask) or not (self.memory and self.register)
 
     def packed(self) -> bytes:
-        """As ``struct rule`` of _promises.c."""
+        """As ``struct rule`` of native/promises.h."""
         forms = self.memory | self.register << 1
         return _FIELD.pack(
             self.map, self.opcode, self.prefixes, self.mask, self.value, forms
@@ -92,8 +92,8 @@ def _packed(encodings: Iterable[Encoding]) -> bytes:
     return b"".join(encoding.packed() for encoding in ordered)
 
 
-def refused() -> tuple[bytes, bytes]:
-    """Rules for the decoder: legacy encodings to refuse, VEX encodings not to."""
+def rules() -> tuple[bytes, bytes]:
+    """For the decoder: legacy encodings to refuse, and VEX encodings not to."""
     denied = [e for feature in DENIED for e in feature.encodings if e != "VEX"]
     legacy = {parse(text) for text in (*denied, *RESERVED)}
     promised = {parse(text) for feature in PROMISED for text in feature.encodings}

@@ -49,4 +49,7 @@ static inline unsigned extension(uint8_t modrm)
 /* undefined.c: whether a rule makes it #UD, whatever Unicorn makes of it. */
 bool is_undefined(struct instruction *i);
 
+/* unpromised.c: whether CPUID denies it. */
+bool is_unpromised(struct instruction *i);
+
 #endif

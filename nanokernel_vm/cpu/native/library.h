@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "helpers.h"
+
 #define PAGE_SHIFT 12
 #define PAGE_EXEC 4		/* qemu/include/exec/cpu-all.h */
 #define MMU_INST_FETCH 2	/* qemu/include/hw/core/cpu.h, enum MMUAccessType */
@@ -89,6 +91,11 @@ int uc_ctl(void *uc, int control, ...);
 extern struct originals {
 #define MEMBER(name, symbol) __typeof__(symbol) *name;
 	ORIGINALS(MEMBER)
+	HELPERS(MEMBER)
+#undef MEMBER
+#define MEMBER(name) arithmetic_fn *name;
+	ARITHMETIC(MEMBER)
+	ROUNDING(MEMBER)
 #undef MEMBER
 } original;
 

@@ -55,6 +55,7 @@ static bool locked(struct instruction *i)
 
 static bool (*const rules[])(struct instruction *) = {
 	locked,
+	is_unpromised,
 };
 
 bool is_undefined(struct instruction *i)
