@@ -307,6 +307,7 @@ RESERVED = (
     *("66 0F C3", "F2 0F C3", "F3 0F C3"),
     *("66 0F AE /5 r", "F2 0F AE /5 r", "F2 0F AE /7 r", "F3 0F AE /7 r"),
     *("NP 0F 38 F0 r", "66 0F 38 F0 r", "NP 0F 38 F1 r", "66 0F 38 F1 r"),
+    *("F3 0F 38 F0", "F3 0F 38 F1"),
 )
 
 _CR4_PCE = 1 << 8  # which no feature governs (SDM vol. 3, 2.5)

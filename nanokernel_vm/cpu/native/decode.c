@@ -100,3 +100,36 @@ bool read_instruction(struct instruction *i)
 		read_escape(i);
 	return i->length <= LONGEST;
 }
+
+static bool is_between(uint8_t first, uint8_t opcode, uint8_t last)
+{
+	return first <= opcode && opcode <= last;
+}
+
+/* Whether prefixes select among several instructions (SDM vol. 2, appendix A, tables ). */
+static bool is_selected(const struct instruction *i)
+{
+	uint8_t op = i->opcode;
+
+	if (i->vex || i->map == MAP_ONE_BYTE)
+		return false;
+	if (i->map != MAP_0F)
+		return i->map == MAP_0F3A || op < 0xF0;
+	return is_between(0x10, op, 0x17) || is_between(0x28, op, 0x2F) || is_between(0x50, op, 0x7F) ||
+	       op == 0xC2 || is_between(0xC4, op, 0xC6) || op >= 0xD0;
+}
+
+/*
+ * F2 and F3 are asked for first (SDM vol. 2, 2.1.2: 66 is then ignored), by Unicorn last:
+ * 66 F2 0F 58 is ADDSD, not ADDPD.
+ */
+void hide_operand_size(struct instruction *i)
+{
+	unsigned n;
+
+	if (!i->data16 || !(i->repz || i->repnz) || !is_selected(i))
+		return;
+	for (n = 0; i->bytes[n] != 0x0F; n++)
+		if (i->bytes[n] == 0x66)
+			i->bytes[n] = i->repz ? 0xF3 : 0xF2;
+}

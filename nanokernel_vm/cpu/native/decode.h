@@ -49,6 +49,9 @@ static inline unsigned extension(uint8_t modrm)
 /* undefined.c: whether a rule makes it #UD, whatever Unicorn makes of it. */
 bool is_undefined(struct instruction *i);
 
+/* Show Unicorn no 66 where F2 or F3 counts alone. */
+void hide_operand_size(struct instruction *i);
+
 /* unpromised.c: whether CPUID denies it. */
 bool is_unpromised(struct instruction *i);
 

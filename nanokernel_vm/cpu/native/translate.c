@@ -7,8 +7,12 @@
 
 static void judge(const struct engine *e, struct instruction *i)
 {
-	if (e->lenient || !read_instruction(i) || !is_undefined(i))
+	if (e->lenient || !read_instruction(i))
 		return;
+	if (!is_undefined(i)) {
+		hide_operand_size(i);
+		return;
+	}
 	i->bytes[0] = 0x0F;	/* UD2 */
 	i->bytes[1] = 0x0B;
 	i->read = 2;
