@@ -81,9 +81,14 @@ mxcsr: .long 0x1f80
 """
 
 
+def listing(instructions: Sequence[str]) -> str:
+    """Assembly that gives each its slot."""
+    return "".join(f"{text}\n.balign {SLOT}, 0xf4\n" for text in instructions)
+
+
 def encode(instructions: Sequence[str]) -> list[bytes]:
     """Assemble each by itself, in 64-bit mode."""
-    body = "".join(f"{text}\n.balign {SLOT}, 0xf4\n" for text in instructions)
+    body = listing(instructions)
     with tempfile.TemporaryDirectory() as folder:
         made, binary = Path(folder, "made.o"), Path(folder, "binary")
         subprocess.run(
@@ -110,8 +115,10 @@ def disassemble(codes: Sequence[bytes], bits: int) -> list[str]:
         file.flush()
         machine = "i386:x86-64" if bits == 64 else "i386"
         listing = subprocess.run(
-            ["objdump", "-D", "-w", "-z", "-b", "binary", "-m", machine]
-            + ["-M", "suffix", file.name],
+            [
+                *("objdump", "-D", "-w", "-z", "-b", "binary", "-m", machine),
+                *("-M", "suffix", file.name),
+            ],
             capture_output=True,
             text=True,
             check=True,

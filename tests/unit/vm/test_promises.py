@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What CPUID denies is #UD, what it promises works, as binutils know what governs what."""
+"""What CPUID denies is #UD, what it promises works; binutils know what governs what."""
 
 from functools import cache
 from itertools import product
@@ -27,26 +27,36 @@ UD, GP = 6, 13
 EXTENSIONS = {
     **{name: name.lower() for name in ("SSE3", "SSSE3", "SSE4.1", "SSE4.2", "AES")},
     **{name: name.lower() for name in ("MOVBE", "POPCNT", "XSAVE", "XSAVEOPT", "CMOV")},
-    **{name: name.lower() for name in ("BMI1", "BMI2", "FSGSBASE", "RDTSCP", "MMX")},
+    **{name: name.lower() for name in ("BMI2", "FSGSBASE", "RDTSCP", "MMX", "FXSR")},
     **{name: name.lower() for name in ("SSE", "SSE2", "SYSCALL", "AVX", "AVX2", "FMA")},
     **{
         name: name.lower()
         for name in ("RDSEED", "SHA", "ADX", "GFNI", "SSE4A", "RDPID")
     },
-    **{"BMI1": "bmi", "PCLMULQDQ": "pclmul", "CMPXCHG16B": "cx16", "ABM": "lzcnt"},
-    **{"PREFETCHW": "prfchw", "CLFSH": "clflush", "FXSR": "fxsr", "FPU": "387"},
-    **{"RDRAND": "rdrnd", "F16C": "f16c", "3DNOW": "3dnow"},
+    "BMI1": "bmi",
+    "PCLMULQDQ": "pclmul",
+    "CMPXCHG16B": "cx16",
+    "ABM": "lzcnt",
+    "PREFETCHW": "prfchw",
+    "CLFSH": "clflush",
+    "FPU": "387",
+    "RDRAND": "rdrnd",
+    "F16C": "f16c",
+    "3DNOW": "3dnow",
 }
 # Not #UD, though of other processors or of none: what does nothing or less where it is
 # not known (SDM vol. 2, "NOP", "PREFETCHWT1", "WBNOINVD", "CLDEMOTE" and MPX), prefixes
 # that BSF and BSR ignore, and fences whose r/m bits count for nothing
 HINTS = ("0f 09", "0f 0d", "0f 1a", "0f 1b", "0f 1c", "0f 1e", "0f bc", "0f bd")
-FENCES = ("0f ae f", "66 0f ae ff")
-# #UD, though binutils know no feature that governs it: MONITOR and MWAIT, reserved
-# control and test registers, RSM outside of SMM, UD0 to UD2
-UNGOVERNED = ("0f 01 c8", "0f 01 c9", "0f 0b", "0f 20", "0f 22", "0f 24", "0f 26")
-UNDEFINED = (*UNGOVERNED, "0f aa", "0f b9", "0f ff")
-# #UD, though it should do nothing: Unicorn's limit (README)
+FENCES = ("0f ae f",)
+# #UD, though binutils take them: MONITOR, MWAIT, reserved control and test registers,
+# RSM outside of SMM, UD0 to UD2, a prefix that must not be there
+NOT_HERE = ("0f 01 c8", "0f 01 c9", "0f 20", "0f 22", "0f 24", "0f 26", "0f aa")
+UNDEFINED = (
+    *(*NOT_HERE, "0f 0b", "0f b9", "0f ff"),
+    *("66 0f 01 d0", "66 0f 01 d1", "66 0f ae f"),
+)
+# #UD, though it should do nothing: Unicorn's limit
 LIMITS = ("0f 18",)
 
 
