@@ -37,6 +37,10 @@ def _initrd(folder: Path, program: Path) -> Path:
     return folder / "initrd"
 
 
+def _compile(program: Path, *arguments: str | Path) -> None:
+    subprocess.check_call([*_GCC, *_BARE, "-o", program, *arguments])
+
+
 @pytest.fixture(scope="module")
 def promises(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The program that executes every sample, as init."""
@@ -45,8 +49,8 @@ def promises(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source += listing([name for _, name in NAMES]) + "slots_end:\nmxcsr: .long 0x1f80\n"
     source += '.section .note.GNU-stack, "", @progbits\n'
     (folder / "slots.s").write_text(source)
-    command = [*_GCC, *_BARE, "-mgeneral-regs-only", "-o", folder / "init"]
-    subprocess.check_call([*command, PROGRAMS / "promises.c", folder / "slots.s"])
+    sources = (PROGRAMS / "promises.c", folder / "slots.s")
+    _compile(folder / "init", "-mgeneral-regs-only", *sources)
     return _initrd(folder, folder / "init")
 
 
@@ -128,8 +132,7 @@ def test_a_32_bit_program_runs_on_the_stock_kernel(
     options: str, tmp_path: Path
 ) -> None:
     """System calls by INT 0x80 and SYSENTER, signals and their returns."""
-    command = [*_GCC, *_BARE, "-m32", "-o", tmp_path / "init"]
-    subprocess.check_call([*command, PROGRAMS / "compat.c"])
+    _compile(tmp_path / "init", "-m32", PROGRAMS / "compat.c")
     printed, _ = _run("host", _initrd(tmp_path, tmp_path / "init"), options)
     rows = [
         line for line in printed.splitlines() if ": good" in line or ": bad" in line
