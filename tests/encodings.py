@@ -47,7 +47,9 @@ class Processor:
     RAX points to memory, RCX is 0; SYSCALL is enabled, SYSENTER has a segment.
     """
 
-    def __init__(self, mode: Mode, codes: Sequence[bytes]) -> None:
+    def __init__(
+        self, mode: Mode, codes: Sequence[bytes], displacement: int = 0
+    ) -> None:
         source = f"main: call open_pages\nmov ${_CR4 | 0x20}, %eax\nmov %rax, %cr4\ndie"
         self.guest = Tiny(source, size=32 << 20)
         self.guest.finish()
@@ -56,7 +58,7 @@ class Processor:
         mode.enter(state)
         state.efer |= s.SCE
         state.sysenter_cs = 0x10
-        state.regs[:] = [DATA] * 16
+        state.regs[:] = [DATA + displacement] * 16
         state.regs[s.RCX], state.regs[s.RSP] = 0, STACK
         self._start, self._cr = bytes(state), state.cr[:]
 

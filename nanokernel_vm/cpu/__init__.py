@@ -18,7 +18,7 @@ def _load() -> str | None:
         sys.setdlopenflags(flags)
     from unicorn.unicorn_py3.unicorn import uclib
 
-    _interpose.promise(*decoding.rules(), b"", CR4_PROMISED, XCR0_PROMISED)
+    _interpose.promise(*decoding.rules(), CR4_PROMISED, XCR0_PROMISED)
     return _interpose.bind(uclib._handle)
 
 

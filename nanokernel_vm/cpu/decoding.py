@@ -11,7 +11,7 @@ the last counts, and 66 only without them (SDM vol. 2, 2.1.2 and appendix A.2.4)
 """
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from nanokernel_vm.cpu.promises import DENIED, PROMISED, RESERVED
@@ -45,11 +45,6 @@ class Encoding:
     value: int = 0
     memory: bool = True
     register: bool = True
-
-    @property
-    def looks_at_modrm(self) -> bool:
-        """Whether it takes ModRM to tell."""
-        return bool(self.mask) or not (self.memory and self.register)
 
     def packed(self) -> bytes:
         """As ``struct rule`` of native/promises.h."""
@@ -92,9 +87,30 @@ def _packed(encodings: Iterable[Encoding]) -> bytes:
     return b"".join(encoding.packed() for encoding in ordered)
 
 
-def rules() -> tuple[bytes, bytes]:
-    """For the decoder: legacy encodings to refuse, and VEX encodings not to."""
+# Operands of 16 bytes in memory that must be aligned (SDM vol. 2, 2.4: all but MOVU..,
+# LDDQU and PCMPxSTRx), by prefix and escape: opcodes, and ranges of them
+_ALIGNED = {
+    "NP 0F": "14-15 28-29 2B 51-59 5B-5F C2 C6",
+    "66 0F": "14-15 28-29 2B-2D 51 54-6D 6F 70 74-76 7C-7D 7F C2 C6 D0-D5 D8-EF F1-F6 "
+    "F8-FE",
+    "F3 0F": "12 16 5B 70",
+    "F2 0F": "70 7C-7D D0 E6",
+    "66 0F 38": "00-0B 10 14-15 17 1C-1E 28-2B 37-41 DB-DF",
+    "66 0F 3A": "08-09 0C-0F 40-42 44 DF",
+}
+
+
+def _aligned() -> Iterator[Encoding]:
+    for escape, opcodes in _ALIGNED.items():
+        for first, _, last in (word.partition("-") for word in opcodes.split()):
+            for opcode in range(int(first, 16), int(last or first, 16) + 1):
+                yield parse(f"{escape} {opcode:02X} m")
+
+
+def rules() -> tuple[bytes, bytes, bytes]:
+    """For the decoder: what to refuse, VEX encodings not to, what wants alignment."""
     denied = [e for feature in DENIED for e in feature.encodings if e != "VEX"]
     legacy = {parse(text) for text in (*denied, *RESERVED)}
     promised = {parse(text) for feature in PROMISED for text in feature.encodings}
-    return _packed(legacy), _packed(e for e in promised if e.vex)
+    vex = [encoding for encoding in promised if encoding.vex]
+    return _packed(legacy), _packed(vex), _packed(_aligned())

@@ -16,8 +16,8 @@ from unicorn import x86_const as x
 from unicorn.unicorn_py3.unicorn import Uc, UcContext, uclib
 
 from nanokernel_vm.cpu import _interpose, _ticker
-from nanokernel_vm.cpu.crash import Crash, examine
 from nanokernel_vm.cpu.cpuid import NOTHING, Registers
+from nanokernel_vm.cpu.crash import Crash, examine
 from nanokernel_vm.cpu.paging import AddressSpace
 from nanokernel_vm.cpu.proof import adopt, prove
 from nanokernel_vm.cpu.state import State

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The promises as a program sees them, in both kernels, and what falls by them."""
 
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,14 +11,12 @@ from nanokernel_vm.cpu.cpuid import HYPERVISOR, answer
 from nanokernel_vm.cpu.promises import PROMISED
 from tests.boot.shell import Shell, partition
 from tests.encodings import OSXSAVE, listing
+from tests.programs import PROGRAMS, compile_bare, executor
 from tests.samples import LEAVING, PRIVILEGED, SAMPLES
 
 pytestmark = pytest.mark.boot
 
-PROGRAMS = Path(__file__).with_name("programs")
 DONE = b"program done"
-_GCC = ("gcc", "-Wall", "-Wextra", "-Werror", "-O1", "-static", "-nostdlib")
-_BARE = ("-ffreestanding", "-fno-stack-protector", "-fno-pic", "-no-pie", "-s")
 NAMES = [
     (feature, name)
     for feature, names in SAMPLES.items()
@@ -37,20 +34,11 @@ def _initrd(folder: Path, program: Path) -> Path:
     return folder / "initrd"
 
 
-def _compile(program: Path, *arguments: str | Path) -> None:
-    subprocess.check_call([*_GCC, *_BARE, "-o", program, *arguments])
-
-
 @pytest.fixture(scope="module")
 def promises(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The program that executes every sample, as init."""
     folder = tmp_path_factory.mktemp("promises")
-    source = ".text\n.globl slots, slots_end\n.balign 32\nslots:\n"
-    source += listing([name for _, name in NAMES]) + "slots_end:\nmxcsr: .long 0x1f80\n"
-    source += '.section .note.GNU-stack, "", @progbits\n'
-    (folder / "slots.s").write_text(source)
-    sources = (PROGRAMS / "promises.c", folder / "slots.s")
-    _compile(folder / "init", "-mgeneral-regs-only", *sources)
+    executor(folder / "init", listing([name for _, name in NAMES]))
     return _initrd(folder, folder / "init")
 
 
@@ -132,7 +120,7 @@ def test_a_32_bit_program_runs_on_the_stock_kernel(
     options: str, tmp_path: Path
 ) -> None:
     """System calls by INT 0x80 and SYSENTER, signals and their returns."""
-    _compile(tmp_path / "init", "-m32", PROGRAMS / "compat.c")
+    compile_bare(tmp_path / "init", "-m32", PROGRAMS / "compat.c")
     printed, _ = _run("host", _initrd(tmp_path, tmp_path / "init"), options)
     rows = [
         line for line in printed.splitlines() if ": good" in line or ": bad" in line

@@ -55,4 +55,7 @@ void hide_operand_size(struct instruction *i);
 /* unpromised.c: whether CPUID denies it. */
 bool is_unpromised(struct instruction *i);
 
+/* Whether its memory operand, if it has one, must be aligned to 16 bytes. */
+bool is_aligned(struct instruction *i);
+
 #endif

@@ -29,6 +29,7 @@ struct translation {
 	bool block;		/* from its first instruction to its last byte of host code */
 	bool active;		/* an instruction */
 	bool judged;		/* whether it has been read, and what is undefined replaced */
+	bool aligned;		/* whether its next access must be aligned to 16 bytes */
 	uint64_t first;		/* linear address of the block */
 	unsigned count;		/* instructions, this one included */
 	unsigned careful;	/* blocks yet to be translated one instruction at a time */

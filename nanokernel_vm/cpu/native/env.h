@@ -38,7 +38,7 @@ static inline void *in_env(void *env, size_t offset)
 #define MXCSR(env) (*(uint32_t *)in_env(env, ENV_MXCSR))
 #define SYSENTER_CS(env) (*(uint32_t *)in_env(env, ENV_SYSENTER_CS))
 
-/* Where translated code called a helper: inside the call (exec-all.h, GETPC_ADJ). */
-#define CALLER ((uintptr_t)__builtin_return_address(0) - 2)
+/* Where translated code called a helper: exec-all.h, GETPC(). */
+#define CALLER ((uintptr_t)__builtin_return_address(0))
 
 #endif

@@ -60,6 +60,12 @@ void check_exit_request_x86_64(void *tcg_ctx);
 void translator_loop_x86_64(const TranslatorOps *ops, DisasContextBase *db, void *cpu,
 			    TranslationBlock *tb, int max_insns);
 uint8_t cpu_ldub_code_x86_64(void *env, uint64_t pc);
+void tcg_gen_qemu_ld_i64_x86_64(void *tcg_ctx, void *value, void *address, uintptr_t mmu_idx,
+				uint32_t memop);
+void tcg_gen_qemu_st_i64_x86_64(void *tcg_ctx, void *value, void *address, uintptr_t mmu_idx,
+				uint32_t memop);
+uint64_t helper_le_ldq_mmu_x86_64(void *env, uint64_t va, uint32_t oi, uintptr_t caller);
+void helper_le_stq_mmu_x86_64(void *env, uint64_t va, uint64_t value, uint32_t oi, uintptr_t caller);
 void cpu_loop_exit_x86_64(void *cpu) __attribute__((noreturn));
 int tcg_gen_code_x86_64(void *tcg_ctx, TranslationBlock *tb);
 #pragma GCC visibility pop
@@ -79,6 +85,10 @@ int uc_ctl(void *uc, int control, ...);
 	X(exit_request, check_exit_request_x86_64) \
 	X(translator_loop, translator_loop_x86_64) \
 	X(ldub_code, cpu_ldub_code_x86_64) \
+	X(gen_load, tcg_gen_qemu_ld_i64_x86_64) \
+	X(gen_store, tcg_gen_qemu_st_i64_x86_64) \
+	X(load, helper_le_ldq_mmu_x86_64) \
+	X(store, helper_le_stq_mmu_x86_64) \
 	X(loop_exit, cpu_loop_exit_x86_64) \
 	X(loop_exit_noexc, cpu_loop_exit_noexc_x86_64) \
 	X(gen_code, tcg_gen_code_x86_64) \

@@ -5,12 +5,13 @@
  */
 #include "engine.h"
 
-static void judge(const struct engine *e, struct instruction *i)
+static void judge(struct engine *e, struct instruction *i)
 {
 	if (e->lenient || !read_instruction(i))
 		return;
 	if (!is_undefined(i)) {
 		hide_operand_size(i);
+		e->translation.aligned = is_aligned(i);
 		return;
 	}
 	i->bytes[0] = 0x0F;	/* UD2 */
@@ -40,7 +41,7 @@ static void translate_insn(DisasContextBase *db, void *cpu)
 
 	t->count++;
 	t->instruction = (struct instruction){ .pc = db->pc_next, .hflags = t->hflags };
-	t->judged = false;
+	t->judged = t->aligned = false;
 	t->active = true;
 	t->translate_insn(db, cpu);
 	t->active = false;

@@ -59,3 +59,8 @@ bool is_unpromised(struct instruction *i)
 		return i->vex_256 || !listed(&promises.vex, i);
 	return listed(&promises.denied, i);
 }
+
+bool is_aligned(struct instruction *i)
+{
+	return !i->vex && listed(&promises.aligned, i);
+}

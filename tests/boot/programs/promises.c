@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * As init, with no library: execute each of the instructions that are linked in, and print
+ * As init or any other program, with no library: execute each of the instructions that are linked in, and print
  * "U" for one that is #UD, "R" for one that is refused otherwise, "W" for one that works.
  *
  * Each has 32 bytes, filled up with HLT, which a program may not execute: the fault that
@@ -15,6 +15,8 @@
 #define SYS_write 1
 #define SYS_rt_sigaction 13
 #define SYS_pause 34
+#define SYS_getpid 39
+#define SYS_exit 60
 #define SIGILL 4
 #define SIGTRAP 5
 #define SIGBUS 7
@@ -38,6 +40,7 @@ struct action {
 };
 
 extern char slots[], slots_end[];	/* of the instructions */
+extern char displacement[];		/* of their operand from a page's beginning */
 extern char resume[];
 void restorer(void);
 void execute(void *slot, void *memory);
@@ -124,12 +127,13 @@ __attribute__((used)) static void run(void)
 			cpuid(leaves[i], subleaf);
 	for (slot = slots, i = 0; slot < slots_end && i < sizeof(results); slot += SLOT) {
 		running = slot;
-		execute(slot, memory);
+		execute(slot, memory + (uintptr_t)displacement);
 		results[i++] = result;
 	}
 	print("results ", 8);
 	print(results, i);
 	print("\nprogram done\n", 14);
-	for (;;)
+	while (call(SYS_getpid, 0, 0, 0, 0) == 1)
 		call(SYS_pause, 0, 0, 0, 0);
+	call(SYS_exit, 0, 0, 0, 0);
 }
