@@ -15,6 +15,7 @@
 #include <structmember.h>
 
 #include "native/engine.h"
+#include "native/env.h"
 #include "native/promises.h"
 
 struct originals original;
@@ -221,6 +222,13 @@ static struct PyModuleDef module = {
 	.m_methods = methods,
 };
 
+static bool add_offsets(PyObject *m)
+{
+	return !(PyModule_AddIntMacro(m, ENV_CC_SRC) || PyModule_AddIntMacro(m, ENV_CR4) ||
+		 PyModule_AddIntMacro(m, ENV_FP_STATUS) || PyModule_AddIntMacro(m, ENV_SSE_STATUS) ||
+		 PyModule_AddIntMacro(m, ENV_MXCSR) || PyModule_AddIntMacro(m, ENV_SYSENTER_CS));
+}
+
 PyMODINIT_FUNC PyInit__interpose(void)
 {
 	PyObject *m;
@@ -229,8 +237,8 @@ PyMODINIT_FUNC PyInit__interpose(void)
 		return NULL;
 	m = PyModule_Create(&module);
 	if (m && (PyModule_AddObjectRef(m, "Core", (PyObject *)&core_type) < 0 ||
-		  PyModule_AddIntMacro(m, DIED) < 0 ||
-		  PyModule_AddIntMacro(m, ABORTED) < 0 || PyModule_AddIntMacro(m, EXITED) < 0))
+		  PyModule_AddIntMacro(m, DIED) < 0 || PyModule_AddIntMacro(m, ABORTED) < 0 ||
+		  PyModule_AddIntMacro(m, EXITED) < 0 || !add_offsets(m)))
 		Py_CLEAR(m);
 	return m;
 }

@@ -5,6 +5,14 @@ DIED: int
 ABORTED: int
 EXITED: int
 
+# Offsets in what a context saves
+ENV_CC_SRC: int
+ENV_CR4: int
+ENV_FP_STATUS: int
+ENV_SSE_STATUS: int
+ENV_MXCSR: int
+ENV_SYSENTER_CS: int
+
 def bind(library: int, /) -> str | None: ...
 def promise(
     denied: bytes, vex: bytes, aligned: bytes, cr4: int, xcr0: int, /

@@ -16,7 +16,7 @@ from unicorn import x86_const as x
 from unicorn.unicorn_py3.arch.intel import UcIntel
 from unicorn.unicorn_py3.unicorn import Uc, UcContext, UcError
 
-from nanokernel_vm.cpu import MISSING
+from nanokernel_vm.cpu import MISSING, _interpose
 from nanokernel_vm.cpu import state as s
 from nanokernel_vm.cpu._interpose import Core
 from nanokernel_vm.cpu.state import CONTEXT_SIZE, State
@@ -34,6 +34,8 @@ _MSRS = {
     "kernel_gs_base": 0xC000_0102,
 }
 _EFER, _EFER_VALUE = 0xC000_0080, 0xD01  # NXE, LMA, LME, SCE
+_ROUND_TO_ZERO, _ROUND_DOWN = b"\x80\x7f\0\0", b"\x7f\x07\0\0"  # MXCSR, FPCW
+_NAN = bytes.fromhex("000000000000f87f")
 _FLAGS = s.IOPL | s.AC | 0x246  # and IF, ZF, PF
 _MODE = s.HF_PE | s.HF_MP | s.HF_CS64 | s.HF_CPL
 
@@ -55,6 +57,7 @@ def prove() -> None:
     state = State.from_address(ctypes.cast(context.context, ctypes.c_void_p).value or 0)
     _prove_registers(uc, context, state)
     _prove_fault(context, state)
+    _prove_arithmetic(context)
     _prove_decoding()
 
 
@@ -155,3 +158,31 @@ def adopt(uc: Uc) -> Core:
         ) from None
     except RuntimeError as error:
         _refuse(f"{error}, as when it was imported before nanokernel_vm")
+
+
+def _prove_arithmetic(context: UcContext) -> None:
+    """What native/env.h says: SSE rounds to zero, the x87 down, and NaNs compare."""
+    probe = Uc(UC_ARCH_X86, UC_MODE_64)
+    probe.mem_map(_PAGE, 2 * _PAGE)
+    probe.mem_write(2 * _PAGE, _ROUND_TO_ZERO + _ROUND_DOWN + _NAN)
+    code = "0fae10 d96804 f30f7e4808 660f2ec9"  # ldmxcsr, fldcw, movq, ucomisd
+    probe.mem_write(_PAGE, bytes.fromhex(code.replace(" ", "")))
+    probe.reg_write(x.UC_X86_REG_RAX, 2 * _PAGE)
+    probe.reg_write(x.UC_X86_REG_CR4, 0x600)
+    probe.emu_start(_PAGE, _PAGE + 15)
+    probe.context_update(context)
+    address = (ctypes.cast(context.context, ctypes.c_void_p).value or 0) + s.HEADER_SIZE
+    raw = ctypes.string_at(address, CONTEXT_SIZE - s.HEADER_SIZE)
+    expected = (
+        (_interpose.ENV_MXCSR, _ROUND_TO_ZERO),
+        (_interpose.ENV_SSE_STATUS + 1, b"\3"),  # float_round_to_zero
+        (_interpose.ENV_FP_STATUS + 1, b"\1"),  # float_round_down
+        (_interpose.ENV_CC_SRC, b"\x45"),  # ZF, PF, CF
+    )
+    for offset, value in expected:
+        if raw[offset : offset + len(value)] != value:
+            _refuse(f"offset {offset} holds {raw[offset]:#x} where {value!r} was put")
+    places = {name: offset for name, offset, _ in s.LAYOUT}
+    here = places["cr"] + 4 * 8, places["sysenter_cs"]
+    if here != (_interpose.ENV_CR4, _interpose.ENV_SYSENTER_CS):
+        _refuse(f"native/env.h and state.py differ: {here}")
