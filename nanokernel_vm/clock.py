@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Virtual time: one tick is one retired instruction byte.
 
-A partition's clock advances by the length of every instruction that it retires, and by
-a jump to the next deadline when it is idle.  Nothing else moves it, so that a run is
-the same whatever the host's clock, the debugger or the translator do.
+A partition's clock advances by the length of every instruction that it retires, by a
+fixed time for each access to a device and each delivery, and by a jump to the next
+deadline when it is idle.  Nothing else moves it, so that a run is the same whatever the
+host's clock, the debugger or the translator do.
 """
 
 from typing import Protocol

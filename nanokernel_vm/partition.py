@@ -3,13 +3,15 @@
 
 The rules that make a run the same run whoever watches:
 
-* Deadlines are absolute ticks in device state.  They are looked at only when the engine
-  has stopped at an eligible block entry because one was due (or at the end of a
-  quantum, which is such an entry), never at a debugger's stop.
+* Deadlines are absolute ticks in device state.  They are looked at only at an eligible
+  entry (``cpu/_ticker.c``: a taken transfer, also that to a handler, or the first
+  instruction of a page) because one was due, never at a debugger's stop.  The end of a
+  turn is such an entry, too.
 * Whatever may let an interrupt in calls ``reschedule``; one that finds IF clear is
   tried again POLL ticks later.  Both are state; any other stop lets nothing in.
 * Every delivery moves the clock by BUMP, more than the longest instruction, so that the
-  clock alone names a position.
+  clock alone names a position.  It is also what a delivery costs: a turn, which ends by
+  the clock, is bounded in work, too.
 """
 
 import logging
@@ -34,9 +36,9 @@ from nanokernel_vm.cpu.engine import NEVER, Engine, Event, Ports
 from nanokernel_vm.cpu.io_privilege import CheckedPorts
 from nanokernel_vm.memory import Window
 from nanokernel_vm.nanokernel.frames import Frames
-from nanokernel_vm.nanokernel.log import Delivered, Log, Violation
+from nanokernel_vm.nanokernel.log import LENGTH, Delivered, Log, Violation
 
-BUMP = 16
+BUMP = 400  # 1 us
 POLL = 4000
 _SYSCALL_LENGTH = 2
 
@@ -133,7 +135,7 @@ class Partition:
         self.syscall: Callable[[], tuple[int, int] | None] = lambda: None
         self.frames: Callable[[], Frames | None] = lambda: None
         self.inputs: deque[tuple[int, Callable[[bytes], None], bytes]] = deque()
-        self.input_log: list[tuple[int, bytes]] = []
+        self.input_log: deque[tuple[int, bytes]] = deque(maxlen=LENGTH)
         self._poll: int | None = None
         self._ending: str | None = None
         self._refused: int | None = None  # where a port was used without the right
@@ -197,9 +199,10 @@ class Partition:
 
     def type(self, receive: Callable[[bytes], None], data: bytes) -> None:
         """Let ``data`` arrive at a device just after the present moment."""
-        time = self.clock + 1
-        self.inputs.append((time, receive, data))
-        self.input_log.append((time, data))
+        if self.alive:
+            time = self.clock + 1
+            self.inputs.append((time, receive, data))
+            self.input_log.append((time, data))
 
     def returns(self, frames: Frames) -> None:
         """It is about to return through the frame at its stack pointer."""
@@ -209,8 +212,14 @@ class Partition:
 
     def fail(self, why: str) -> None:
         """The partition is dead; the machine goes on."""
-        self.condition, self.failure = Condition.FAILED, why
-        _LOG.warning("partition %s failed: %s", self.name, why)
+        if self.alive:
+            self.condition, self.failure = Condition.FAILED, why
+            _LOG.warning("partition %s failed: %s", self.name, why)
+
+    def _end(self, why: str = "") -> None:
+        """The partition has ended by itself."""
+        if self.alive:
+            self.condition, self.failure = Condition.SHUT_DOWN, why
 
     # -- running -------------------------------------------------------------
 
@@ -229,14 +238,14 @@ class Partition:
 
     def run(self, until: int) -> Outcome:
         """Run to the first eligible entry at or past ``until`` ticks, or a stop."""
-        while self.alive:
+        while True:
             if self.condition is Condition.IDLE:
                 self._idle(until)
                 if self.condition is Condition.IDLE:
                     return Outcome.QUANTUM
-            due = self.deadline()
-            self.ticker.deadline = until if due is None else min(due, until)
-            event = self.engine.run()
+            if not self.alive:
+                return Outcome.DEAD
+            event = self._advance(until)
             if event in _STOPS:
                 return _STOPS[event]
             if event is Event.CRASH:
@@ -251,7 +260,20 @@ class Partition:
                     return Outcome.QUANTUM
             else:
                 _EVENTS[event](self)
-        return Outcome.DEAD
+
+    def _advance(self, until: int) -> Event:
+        """Run to the next event.
+
+        What the engine looks for at a block's entry is looked for here, too: a handler
+        that cannot be fetched has no block, and may fault for ever.
+        """
+        due, ticker = self.deadline(), self.ticker
+        ticker.deadline = until if due is None else min(due, until)
+        if ticker.interrupt:
+            return Event.INTERRUPT
+        if ticker.clock >= ticker.deadline and ticker.eligible(self.engine.state.rip):
+            return Event.DEADLINE
+        return self.engine.run()
 
     def _idle(self, until: int) -> None:
         """Jump over idle time, at most to ``until``; wake if an interrupt comes."""
@@ -267,7 +289,7 @@ class Partition:
         """At an eligible entry: let everything due happen, then interrupt."""
         now = self.clock
         if self._ending is not None:
-            self.condition = Condition.SHUT_DOWN
+            self._end()
             return
         while self.inputs and self.inputs[0][0] <= now:
             _, receive, data = self.inputs.popleft()
@@ -311,9 +333,13 @@ class Partition:
         self.fail(f"triple fault at {rip:#x}: vectors {tried}: {fault.why}")
 
     def _entered(self) -> None:
-        """A handler is about to run: the clock moves, a step ends before it."""
+        """A handler is about to run: the clock moves, a step ends before it.
+
+        Its entry is a transfer also where it is the instruction that faulted.
+        """
         self.engine.put_state()
         self.ticker.clock += BUMP
+        self.ticker.expect = NEVER
         if self.ticker.steps:
             self.ticker.steps = 1
 
@@ -366,15 +392,14 @@ class Partition:
 
     def _on_halt(self) -> None:
         if self._ending is not None:
-            self.condition = Condition.SHUT_DOWN
+            self._end()
         elif self.engine.state.rflags & s.IF:
             self.condition = Condition.IDLE
             if self.interrupted:
                 self._poll = 0  # what could not come while interrupts were off
             self._service()
         else:
-            self.condition = Condition.SHUT_DOWN
-            self.failure = f"halted with interrupts off at {self.engine.state.rip:#x}"
+            self._end(f"halted with interrupts off at {self.engine.state.rip:#x}")
 
     def _on_error(self) -> None:
         rip = self.engine.state.rip
@@ -400,4 +425,3 @@ _EVENTS: dict[Event, Callable[[Partition], None]] = {
     Event.HALT: Partition._on_halt,
     Event.ERROR: Partition._on_error,
 }
-assert NEVER > 0

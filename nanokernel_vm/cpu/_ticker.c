@@ -10,8 +10,10 @@
  * advance, settle() gives back what was not executed; the sum is the same however the
  * translator cuts the code into blocks, so that the clock is a coordinate of the run.
  *
- * An "eligible" entry is one that does not follow its predecessor in memory: a taken
- * transfer of control, which no hook and no stop moves.  Deadlines count only there.
+ * An "eligible" entry is one that does not follow its predecessor in memory, a taken
+ * transfer of control, or one into another page than its predecessor's, at which every
+ * block ends (native/translate.c).  No hook and no stop moves either.  Deadlines count only
+ * there: every 4 KiB at the latest.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -32,6 +34,7 @@
 #define MEM_WRITE 17
 
 #define NOWHERE UINT64_MAX
+#define PAGE_SHIFT 12
 
 enum event {
 	EV_NONE,	/* uc_emu_start() returned by itself: HLT */
@@ -51,6 +54,7 @@ typedef struct {
 	uint64_t clock;		/* bytes retired, up to and with the current block */
 	uint64_t start, end;	/* current block; both 0: nothing to give back */
 	uint64_t expect;	/* where a sequential entry would be */
+	uint64_t page;		/* of the instruction before, by number */
 	uint64_t origin;	/* clock at the last eligible entry */
 	uint64_t deadline;
 	uint64_t pause;
@@ -113,6 +117,11 @@ static void undo_writer(Ticker *t, uint64_t address)
 		t->steps++;
 }
 
+static int is_eligible(const Ticker *t, uint64_t address)
+{
+	return address != t->expect || address >> PAGE_SHIFT != t->page;
+}
+
 static void on_block(void *uc, uint64_t address, uint32_t size, Ticker *t)
 {
 	if (is_abort(t, address, size))
@@ -121,7 +130,7 @@ static void on_block(void *uc, uint64_t address, uint32_t size, Ticker *t)
 		stop_uncounted(t, uc, EV_INTERRUPT);
 		return;
 	}
-	if (address != t->expect) {
+	if (is_eligible(t, address)) {
 		if (t->clock >= t->deadline) {
 			stop_uncounted(t, uc, EV_DEADLINE);
 			return;
@@ -134,6 +143,7 @@ static void on_block(void *uc, uint64_t address, uint32_t size, Ticker *t)
 	}
 	t->clock += size;
 	t->start = address;
+	t->page = address >> PAGE_SHIFT;
 	t->end = t->expect = address + size;
 }
 
@@ -265,6 +275,15 @@ static PyObject *ticker_settle(Ticker *t, PyObject *argument)
 	Py_RETURN_NONE;
 }
 
+static PyObject *ticker_eligible(Ticker *t, PyObject *argument)
+{
+	uint64_t rip = PyLong_AsUnsignedLongLongMask(argument);
+
+	if (PyErr_Occurred())
+		return NULL;
+	return PyBool_FromLong(is_eligible(t, rip));
+}
+
 static PyObject *ticker_exact(Ticker *t, PyObject *argument)
 {
 	uint64_t rip = PyLong_AsUnsignedLongLongMask(argument);
@@ -339,6 +358,7 @@ static PyMemberDef ticker_members[] = {
 	FIELD(Ticker, start, T_ULONGLONG, READONLY),
 	FIELD(Ticker, end, T_ULONGLONG, READONLY),
 	FIELD(Ticker, expect, T_ULONGLONG, 0),
+	FIELD(Ticker, page, T_ULONGLONG, 0),
 	FIELD(Ticker, origin, T_ULONGLONG, 0),
 	FIELD(Ticker, deadline, T_ULONGLONG, 0),
 	FIELD(Ticker, pause, T_ULONGLONG, 0),
@@ -358,6 +378,8 @@ static PyMemberDef ticker_members[] = {
 static PyMethodDef ticker_methods[] = {
 	{ "settle", (PyCFunction)ticker_settle, METH_O,
 	  "Give back what the current block did not execute, rip being the next." },
+	{ "eligible", (PyCFunction)ticker_eligible, METH_O,
+	  "Whether a block that begins at rip would be an eligible entry." },
 	{ "exact", (PyCFunction)ticker_exact, METH_O,
 	  "The clock before the instruction at rip of the current block." },
 	{ "now", (PyCFunction)ticker_now, METH_NOARGS,

@@ -26,6 +26,9 @@ from nanokernel_vm.memory import Window
 CPU_MODEL = x.UC_CPU_X86_HASWELL
 TSC_PER_TICK = 5  # 2 GHz: a tick is 2.5 ns
 NEVER = (1 << 64) - 1
+# Ticks that an access to a device costs: 1 us, as on an ISA bus.  Each is a call into
+# Python, and a loop of them must not make a turn a thousand times as long.
+ACCESS = 400
 _BUS_END = 1 << 46  # addresses that a page table entry may name and a bus answers
 _PAGE = 0x1000
 # What a processor has after power-up (SDM vol. 3, table 9-1), and Unicorn has not
@@ -377,6 +380,7 @@ class Engine:
             return None
         finally:
             self.core.outside -= 1
+            self.ticker.clock += ACCESS
 
     def _hook_breakpoint(self, va: int, breakpoint_: _ticker.Breakpoint) -> int:
         pointer = breakpoint_.pointer

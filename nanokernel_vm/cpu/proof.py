@@ -33,6 +33,7 @@ _MSRS = {
     "fmask": 0xC000_0084,
     "kernel_gs_base": 0xC000_0102,
 }
+_LONGEST = 15  # bytes of an instruction (SDM vol. 2, 2.3.11)
 _EFER, _EFER_VALUE = 0xC000_0080, 0xD01  # NXE, LMA, LME, SCE
 _ROUND_TO_ZERO, _ROUND_DOWN = b"\x80\x7f\0\0", b"\x7f\x07\0\0"  # MXCSR, FPCW
 _NAN = bytes.fromhex("000000000000f87f")
@@ -59,6 +60,7 @@ def prove() -> None:
     _prove_fault(context, state)
     _prove_arithmetic(context)
     _prove_decoding()
+    _prove_blocks()
 
 
 def _refuse(why: str) -> NoReturn:
@@ -186,3 +188,18 @@ def _prove_arithmetic(context: UcContext) -> None:
     here = places["cr"] + 4 * 8, places["sysenter_cs"]
     if here != (_interpose.ENV_CR4, _interpose.ENV_SYSENTER_CS):
         _refuse(f"native/env.h and state.py differ: {here}")
+
+
+def _prove_blocks() -> None:
+    """NOPs across a page's end: a block ends before it, and one with it."""
+    probe, blocks = Uc(UC_ARCH_X86, UC_MODE_64), []
+    probe.mem_map(_PAGE, 2 * _PAGE)
+    probe.mem_write(_PAGE, b"\x90" * 2 * _PAGE)
+    probe.hook_add(k.UC_HOOK_BLOCK, lambda _uc, address, *_: blocks.append(address))
+    probe.hook_add(
+        k.UC_HOOK_CODE, lambda engine, *_: engine.emu_stop(), None, 2 * _PAGE, 2 * _PAGE
+    )
+    last = 2 * _PAGE - _LONGEST + 1  # where the longest instruction leaves the page
+    Core(probe._uch.value or 0).run(last - 0x10)
+    if blocks != [last - 0x10, *range(last, 2 * _PAGE + 1)]:
+        _refuse(f"blocks at {list(map(hex, blocks))} do not end with their page")

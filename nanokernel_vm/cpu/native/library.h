@@ -37,6 +37,7 @@ typedef struct {		/* qemu/include/exec/exec-all.h, its beginning */
 typedef struct {		/* qemu/include/exec/translator.h, its beginning */
 	TranslationBlock *tb;
 	uint64_t pc_first, pc_next;
+	enum { DISAS_NEXT, DISAS_TOO_MANY } is_jmp;
 } DisasContextBase;
 
 typedef void translate_fn(DisasContextBase *db, void *cpu);

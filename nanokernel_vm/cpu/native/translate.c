@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * The translator's way to an instruction's bytes.  Where a rule of undefined.c says so, it
- * is shown UD2 instead, so that the instruction is #UD with all that belongs to it.
+ * is shown UD2 instead, so that the instruction is #UD with all that belongs to it.  And
+ * where blocks end beside where the translator ends them.
  */
 #include "engine.h"
 
@@ -35,6 +36,20 @@ uint8_t cpu_ldub_code_x86_64(void *env, uint64_t pc)
 	return pc - i->pc < i->read ? i->bytes[pc - i->pc] : original.ldub_code(env, pc);
 }
 
+/*
+ * End blocks with their page, and before an instruction that may reach into the next one.
+ * So the first instruction of a page always begins a block, where a run that takes no jump
+ * can be stopped; and the fault of a fetch comes when all before it has been executed.
+ */
+static void end_with_page(DisasContextBase *db)
+{
+	uint64_t last = (1ul << PAGE_SHIFT) - LONGEST;	/* offset from which all would fit */
+
+	if (db->is_jmp == DISAS_NEXT && ((db->pc_first ^ db->pc_next) >> PAGE_SHIFT ||
+					 (db->pc_next & ((1ul << PAGE_SHIFT) - 1)) > last))
+		db->is_jmp = DISAS_TOO_MANY;
+}
+
 static void translate_insn(DisasContextBase *db, void *cpu)
 {
 	struct translation *t = &running->translation;
@@ -45,6 +60,7 @@ static void translate_insn(DisasContextBase *db, void *cpu)
 	t->active = true;
 	t->translate_insn(db, cpu);
 	t->active = false;
+	end_with_page(db);
 }
 
 static void begin_block(struct translation *t, const TranslationBlock *tb)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nanokernel_vm.cpu.engine import NEVER
+from nanokernel_vm.cpu.engine import ACCESS, NEVER
 from nanokernel_vm.partition import Condition, Outcome
 from tests.guests import MS, Tiny, link
 
@@ -30,6 +30,7 @@ main:
     rep movsq
 2:  fld1
     fstp %st(0)
+asks:
     cpuid
     rdtsc
     mov %ebx, %ebx
@@ -89,6 +90,7 @@ def stepped(guest: Tiny) -> list[tuple[int, int]]:
 
 def test_the_clock_is_the_sum_of_instruction_lengths(tmp_path: Path) -> None:
     table, trace = lengths(MIXTURE, tmp_path), stepped(Tiny(MIXTURE))
+    table[Tiny(MIXTURE).label("asks")] += ACCESS
     wrong = [
         (hex(rip), after - before, table[rip])
         for (rip, before), (_, after) in pairwise(trace)
@@ -146,9 +148,10 @@ second:
     start = guest.clock
     guest.finish()
     tsc = [value // 5 for value in guest.reports]
-    assert tsc[1] - tsc[0] == guest.label("again") - guest.label("first")
+    first = guest.label("first")
+    assert tsc[1] - tsc[0] == ACCESS + guest.label("again") - first
     times = {port: time for port, _, time in guest.ports.writes}
-    assert times[0x80] - tsc[0] == guest.label("second") - guest.label("first")
+    assert times[0x80] - tsc[0] == 2 * ACCESS + guest.label("second") - first
     assert tsc[0] > start
 
 
@@ -379,3 +382,40 @@ def test_a_watchpoint_is_told_with_its_address() -> None:
     run_to_stop(guest)
     assert guest.ticker.address == place
     assert guest.ticker.watched_write
+
+
+# -- fetches ----------------------------------------------------------------------
+
+# 64 bytes of code end at 2 MiB; the page there is unmapped.  rdx counts what was executed.
+TO_THE_EDGE = """
+main:
+    gate 14, fault
+    mov %cr3, %rbx
+    movq $0, 0x2008(%rbx)
+    mov %rbx, %cr3
+    mov $0x200000-64, %edi
+    mov %rdi, %rcx
+    mov ${code}, %eax
+1:  mov %eax, (%rcx)
+    add $3, %rcx
+    cmp $0x200000-4, %ecx
+    jbe 1b
+    xor %edx, %edx
+    jmp *%rdi
+fault:
+    report 8(%rsp)
+    report %edx
+    die
+"""
+
+
+@pytest.mark.parametrize("stepping", [False, True])
+def test_a_fetch_faults_behind_all_that_was_executed(stepping: bool) -> None:
+    """INC RDX, 3 bytes: the last one reaches into the page that is not there."""
+    guest = Tiny(TO_THE_EDGE.format(code="0x48c2ff48"), size=4 << 20)
+    if stepping:
+        stepped(guest)
+    else:
+        guest.finish()
+    assert guest.reports == [0x20_0000 - 1, 21]
+    assert guest.engine.state.cr[2] == 0x20_0000

@@ -205,7 +205,7 @@ def test_what_is_typed_arrives_and_is_logged_with_its_time(build: Build) -> None
     machine.type(board, b"HAL")
     until(machine, 60 * TICKS_PER_MS)
     assert board.console.output == b"IBM"
-    assert board.partition.input_log == [(20 * TICKS_PER_MS + 1, b"HAL")]
+    assert list(board.partition.input_log) == [(20 * TICKS_PER_MS + 1, b"HAL")]
 
 
 def test_the_log_replays_what_was_typed(build: Build) -> None:
