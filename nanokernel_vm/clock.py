@@ -11,6 +11,9 @@ from typing import Protocol
 
 TICKS_PER_SECOND = 400_000_000
 TICKS_PER_MS = TICKS_PER_SECOND // 1000
+# What is due later, in 182 years, never comes: no sum of a clock and a guest's wish
+# leaves 64 bits, be it in nanoseconds or as a time stamp, nor what a thread can wait.
+END = 1 << 61
 
 
 class Clock(Protocol):

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Protocol
 
+from nanokernel_vm.clock import END
 from nanokernel_vm.cpu import state as s
 from nanokernel_vm.cpu.cpuid import Registers, answer
 from nanokernel_vm.cpu.delivery import (
@@ -234,7 +235,8 @@ class Partition:
             times.append(self.inputs[0][0])
         if self._poll is not None and self.condition is not Condition.IDLE:
             times.append(self._poll)
-        return min(times, default=None)
+        due = min(times, default=END)
+        return due if due < END else None
 
     def run(self, until: int) -> Outcome:
         """Run to the first eligible entry at or past ``until`` ticks, or a stop."""

@@ -386,7 +386,7 @@ def test_a_watchpoint_is_told_with_its_address() -> None:
 
 # -- fetches ----------------------------------------------------------------------
 
-# 64 bytes of code end at 2 MiB; the page there is unmapped.  rdx counts what was executed.
+# 64 bytes of code end at 2 MiB; the page there is unmapped.  rdx counts what was done.
 TO_THE_EDGE = """
 main:
     gate 14, fault
