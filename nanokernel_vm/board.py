@@ -34,6 +34,7 @@ class Board:
         files: What it boots.
         console: The other end of its first UART.
         console_input: Types bytes at that UART; None if it has none.
+        console_backlog: How many bytes typed there have not been received yet.
         guest: Its registrations with the nanokernel, if it makes any.
     """
 
@@ -42,6 +43,7 @@ class Board:
     files: BootFiles
     console: Console
     console_input: Callable[[bytes], None] | None = None
+    console_backlog: Callable[[], int] = lambda: 0
     guest: Guest | None = None
 
 
@@ -208,6 +210,7 @@ class _Wiring:
         self._ports.map(device.port, uart)
         if self._board.console_input is None:
             self._board.console_input = uart.receive
+            self._board.console_backlog = uart.backlog
         return [uart]
 
     def i8042(self, _: DeviceConfig) -> list[Timed]:

@@ -19,6 +19,7 @@ from nanokernel_vm.config import MachineConfig
 from nanokernel_vm.memory import Ram
 from nanokernel_vm.partition import Condition, Outcome, Partition
 
+_MAIL, _BACKLOG = 4, 1 << 16  # pieces and bytes typed that may wait to be received
 _MAX_DEBT = (
     0.25  # seconds by which the machine may be late before it gives up catching up
 )
@@ -76,6 +77,11 @@ class Machine:
         if receive is not None:
             self._mail.append((board.partition, receive, data))
             self._wake.set()
+
+    def listens(self, board: Board) -> bool:
+        """Whether what is typed would be taken soon; who types should wait for it."""
+        pending = len(self._mail) + len(board.partition.inputs)
+        return pending < _MAIL and board.console_backlog() < _BACKLOG
 
     # -- in the machine's thread ---------------------------------------------
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Protocol
 
-from nanokernel_vm.clock import END
+from nanokernel_vm.clock import END, TICKS_PER_SECOND
 from nanokernel_vm.cpu import state as s
 from nanokernel_vm.cpu.cpuid import Registers, answer
 from nanokernel_vm.cpu.delivery import (
@@ -41,6 +41,10 @@ from nanokernel_vm.nanokernel.log import LENGTH, Delivered, Log, Violation
 
 BUMP = 400  # 1 us
 POLL = 4000
+# As long as this a kernel has interrupts off by mistake only: Linux's hard lockup
+# detector waits 10 s, too (kernel/watchdog.c, watchdog_thresh).
+_TOO_LONG = 10 * TICKS_PER_SECOND
+_FRUITLESS = 10_000  # deliveries with no instruction between them
 _SYSCALL_LENGTH = 2
 
 _LOG = logging.getLogger(__name__)
@@ -141,6 +145,8 @@ class Partition:
         self._ending: str | None = None
         self._refused: int | None = None  # where a port was used without the right
         self._doomed = ""  # why it fails before its next jump
+        self._masked: int | None = None  # since when every turn ended with IF clear
+        self._entered_at = self._fruitless = 0
         self.restart_wanted = False
         self._delivery = Delivery(window)
 
@@ -155,6 +161,16 @@ class Partition:
     def alive(self) -> bool:
         """Whether it can still run."""
         return self.condition in (Condition.RUNNING, Condition.IDLE)
+
+    @property
+    def hang(self) -> str:
+        """Why it does nothing any more although it runs; empty: it may."""
+        if self._fruitless > _FRUITLESS:
+            return f"only faults, at {self.engine.state.rip:#x}"
+        if self._masked is not None and self.clock - self._masked > _TOO_LONG:
+            seconds = (self.clock - self._masked) // TICKS_PER_SECOND
+            return f"interrupts off for {seconds} s, at {self.engine.state.rip:#x}"
+        return ""
 
     def now(self) -> int:
         """Virtual time in ticks, exact also inside a port access."""
@@ -244,7 +260,7 @@ class Partition:
             if self.condition is Condition.IDLE:
                 self._idle(until)
                 if self.condition is Condition.IDLE:
-                    return Outcome.QUANTUM
+                    return self._turn_ends()
             if not self.alive:
                 return Outcome.DEAD
             event = self._advance(until)
@@ -259,9 +275,17 @@ class Partition:
             elif event is Event.DEADLINE:
                 self._service()
                 if self.clock >= until and self.alive:
-                    return Outcome.QUANTUM
+                    return self._turn_ends()
             else:
                 _EVENTS[event](self)
+
+    def _turn_ends(self) -> Outcome:
+        """Take note of what its processor is kept from."""
+        if self.engine.state.rflags & s.IF:
+            self._masked = None
+        elif self._masked is None:
+            self._masked = self.clock
+        return Outcome.QUANTUM
 
     def _advance(self, until: int) -> Event:
         """Run to the next event.
@@ -340,7 +364,10 @@ class Partition:
         Its entry is a transfer also where it is the instruction that faulted.
         """
         self.engine.put_state()
+        fruitless = self.clock == self._entered_at
+        self._fruitless = self._fruitless + 1 if fruitless else 0
         self.ticker.clock += BUMP
+        self._entered_at = self.clock
         self.ticker.expect = NEVER
         if self.ticker.steps:
             self.ticker.steps = 1

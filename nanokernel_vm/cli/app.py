@@ -7,13 +7,13 @@ partition failed.  Each but 0 comes with one line on stderr.
 
 import logging
 import math
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
+from nanokernel_vm.cli.outlet import drop_output
 from nanokernel_vm.errors import MachineError
 from stub.errors import StubError
 
@@ -46,9 +46,10 @@ class _Commands(click.Group):
         """Run one; what it printed has left when it returns."""
         try:
             code = super().invoke(ctx)
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
         except BrokenPipeError:
-            _drop_output()
+            drop_output()
             return 0  # who read the output has seen enough
         return code
 
@@ -196,16 +197,9 @@ def main() -> None:
     except (MachineError, StubError) as error:
         _fail(str(error))
     except OSError as error:
-        _drop_output()
+        drop_output()
         why = error.strerror or str(error)
         _fail(f"{error.filename}: {why}" if error.filename else why)
-
-
-def _drop_output() -> None:
-    """Write nowhere what is still buffered: Python would try once more at its end."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.close(nowhere)
 
 
 def _fail(why: str) -> None:

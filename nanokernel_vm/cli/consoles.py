@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Where the partitions' consoles go: this terminal, pseudo-terminals, files."""
+"""Where the partitions' consoles go: this terminal, pseudo-terminals, files.
+
+Sinks are called in the machine's thread, which none of them may end or keep waiting.
+"""
 
 import asyncio
 import errno
@@ -8,13 +11,15 @@ import sys
 import termios
 import tty
 from collections.abc import Callable
-from typing import IO
 
 from nanokernel_vm.board import Board
+from nanokernel_vm.cli.outlet import Outlet
 from nanokernel_vm.errors import ConfigError
 from nanokernel_vm.machine import Machine
 
 _READ_SIZE = 4096
+_LATER = 0.1  # seconds until a kernel that does not read is asked again
+_LINE = 4096  # bytes of a line that are kept until its end comes
 
 
 class Consoles:
@@ -25,11 +30,20 @@ class Consoles:
         machine: Whose consoles.
         words: ``PARTITION=stdio|pty|FILE``.
         quiet: Leave stdout alone.
+        say: Tells the user.
     """
 
-    def __init__(self, machine: Machine, words: tuple[str, ...], quiet: bool) -> None:
-        self._machine = machine
-        self._quiet = quiet
+    def __init__(
+        self,
+        machine: Machine,
+        words: tuple[str, ...],
+        quiet: bool,
+        say: Callable[[str], None],
+    ) -> None:
+        self._machine, self._say = machine, say
+        self._quiet = quiet or sys.stdout is None
+        self._stdout: Outlet | None = None
+        self._closed = False
         self._closers: list[Callable[[], object]] = []
         self._choices: dict[str, str] = {}
         for word in words:
@@ -54,23 +68,30 @@ class Consoles:
                 case "":
                     self._pty(board, loop)
                     if not self._quiet:
-                        board.console.sinks.append(_Lines(board.partition.name).write)
+                        lines = _Lines(board.partition.name, self._out())
+                        board.console.sinks.append(lines.write)
                 case path:
                     self._file(board, path)
 
     def close(self) -> None:
-        """Give the terminal back as it was."""
+        """Give the terminal back as it was; wait for what is still to be written."""
+        self._closed = True
         for closer in reversed(self._closers):
             closer()
 
+    def _out(self) -> Outlet:
+        if self._stdout is None:
+            self._stdout = Outlet(sys.stdout.fileno(), "stdout")
+            self._closers.append(self._stdout.close)
+        return self._stdout
+
     def _stdio(self, board: Board, loop: asyncio.AbstractEventLoop) -> None:
-        out = sys.stdout.buffer
-
-        def write(byte: int) -> None:
-            out.write(bytes((byte,)))
-            out.flush()
-
-        board.console.sinks.append(write)
+        if sys.stdout is None:
+            self._say("stdout is closed: the output is lost")
+        else:
+            board.console.sinks.append(_bytes(self._out()))
+        if sys.stdin is None:
+            return
         fd = sys.stdin.fileno()
         if os.isatty(fd):
             before = termios.tcgetattr(fd)
@@ -94,23 +115,24 @@ class Consoles:
 
         board.console.sinks.append(write)
         name = board.partition.name
-        print(f"nk: console of {name}: {os.ttyname(slave)}", file=sys.stderr)
+        self._say(f"console of {name}: {os.ttyname(slave)}")
         self._listen(board, loop, master)
 
     def _file(self, board: Board, path: str) -> None:
         try:
-            file = _created(path)
+            fd = _created(path)
         except OSError as error:
             raise ConfigError(f"--console {path}: {error.strerror}") from None
-        self._closers.append(file.close)
-
-        def write(byte: int) -> None:
-            file.write(bytes((byte,)))
-
-        board.console.sinks.append(write)
+        outlet = Outlet(fd, path)
+        self._closers.append(outlet.close)
+        board.console.sinks.append(_bytes(outlet))
 
     def _listen(self, board: Board, loop: asyncio.AbstractEventLoop, fd: int) -> None:
         def readable() -> None:
+            if not self._machine.listens(board):
+                loop.remove_reader(fd)
+                loop.call_later(_LATER, listen)
+                return
             try:
                 data = os.read(fd, _READ_SIZE)
             except OSError:
@@ -120,39 +142,48 @@ class Consoles:
             else:
                 loop.remove_reader(fd)
 
+        def listen() -> None:
+            if not self._closed:
+                loop.add_reader(fd, readable)
+
         try:
-            loop.add_reader(fd, readable)
+            listen()
         except (PermissionError, ValueError):
             return  # a file or /dev/null as stdin: nothing will be typed
         self._closers.append(lambda: loop.remove_reader(fd))
 
 
-def _created(path: str) -> IO[bytes]:
+def _created(path: str) -> int:
     """Open for writing; never wait, as a FIFO makes one do that nobody reads."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOCTTY
     try:
-        fd = os.open(path, flags | os.O_NONBLOCK, 0o666)
+        return os.open(path, flags | os.O_NONBLOCK, 0o666)
     except OSError as error:
         if error.errno != errno.ENXIO:
             raise
         why = "nobody reads this FIFO; start its reader before"
         raise OSError(errno.ENXIO, why, path) from None
-    os.set_blocking(fd, True)
-    return os.fdopen(fd, "wb", buffering=0)
+
+
+def _bytes(outlet: Outlet) -> Callable[[int], None]:
+    return lambda byte: outlet.write(bytes((byte,)))
 
 
 class _Lines:
-    """Prints whole lines with a name before them, as they come from several kernels."""
+    """Prints whole lines with a name before them, as they come from several kernels.
 
-    def __init__(self, name: str) -> None:
-        self._prefix = f"[{name}] ".encode()
+    A line that does not end is printed in pieces.
+    """
+
+    def __init__(self, name: str, outlet: Outlet) -> None:
+        self._prefix, self._outlet = f"[{name}] ".encode(), outlet
         self._line = bytearray()
 
     def write(self, byte: int) -> None:
         if byte == 0x0D:
             return
         self._line.append(byte)
-        if byte == 0x0A:
-            sys.stdout.buffer.write(self._prefix + self._line)
-            sys.stdout.flush()
+        if byte == 0x0A or len(self._line) >= _LINE:
+            end = b"" if byte == 0x0A else b"\n"
+            self._outlet.write(self._prefix + self._line + end)
             self._line.clear()

@@ -5,20 +5,20 @@ import asyncio
 import hashlib
 import json as json_module
 import logging
-import os
-import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from nanokernel_vm.advice import advice
 from nanokernel_vm.cli.consoles import Consoles
 from nanokernel_vm.cli.gdb import offer_scripts
+from nanokernel_vm.cli.goals import Goals
+from nanokernel_vm.cli.outlet import Voice, drop_output
 from nanokernel_vm.cli.wishes import heard
 from nanokernel_vm.clock import TICKS_PER_SECOND
 from nanokernel_vm.config import load
 from nanokernel_vm.cpu.registers import Registers
 from nanokernel_vm.debug import DebugMachine
-from nanokernel_vm.errors import ConfigError
 from nanokernel_vm.machine import Machine
 from nanokernel_vm.partition import Condition
 from nanokernel_vm.symbols import symbol_file
@@ -48,16 +48,16 @@ class Options:
 class Run:
     """One run from power-on to its end."""
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    def __init__(self, options: Options, say: Callable[[str], None]) -> None:
+        self.options, self._say = options, say
         config = load(options.machine)
         self.machine = Machine(config, warp=options.warp)
         for partition in config.partitions:
             for line in advice(partition):
                 _LOG.warning("[partition.%s] %s", partition.name, line)
-        self._goals = [self._goal(word) for word in options.until]
+        self._goals = Goals(self.machine, options.until)
         if self._goals:
-            self.machine.goal = self._reached
+            self.machine.goal = self._over
         endpoint = config.gdb if options.gdb == "" else options.gdb
         self.endpoint = parse_endpoint(endpoint) if endpoint else None
         served = config.partitions if self.endpoint else ()
@@ -68,33 +68,22 @@ class Run:
         self._loop = asyncio.get_running_loop()
         self.debug = DebugMachine(self.machine, symbols, self._on_end)
         quiet = options.json or options.gdb == "stdio"
-        self.consoles = Consoles(self.machine, options.consoles, quiet)
+        self.consoles = Consoles(self.machine, options.consoles, quiet, say)
 
-    def _goal(self, word: str) -> tuple[str, bytes]:
-        name, colon, text = word.partition(":")
-        board = self.machine.board(name)
-        if board is None or not colon or not text:
-            names = ", ".join(p.name for p in self.machine.partitions)
-            raise ConfigError(
-                f"--until {word}: write PARTITION:TEXT, with one of {names}"
-            )
-        goal = os.fsencode(text)  # the bytes that were typed
-        board.console.watch_for(goal)
-        return name, goal
+    def _over(self) -> bool:
+        """In the machine's thread: whether there is nothing more to wait for.
 
-    def _reached(self) -> bool:
-        return all(
-            (board := self.machine.board(name)) is not None and board.console.seen(goal)
-            for name, goal in self._goals
-        )
+        Who holds a dead kernel in a debugger may look at it as long as he likes.
+        """
+        return self._goals.reached or (self.debug.unattended and bool(self._goals.lost))
 
     def _on_end(self) -> None:
         """In the machine's thread: a free run has ended, perhaps for a client."""
         self._loop.call_soon_threadsafe(self._check_end)
 
     def _check_end(self) -> None:
-        reached = bool(self._goals) and self._reached()
-        if reached or self.finished() or self.debug.broken:
+        over = bool(self._goals) and self._over()
+        if over or self.finished() or self.debug.broken:
             self.ended.set()
 
     def finished(self) -> bool:
@@ -113,7 +102,7 @@ class Run:
         try:
             if self.endpoint is not None:
                 server = await serve(self.debug, self.endpoint)
-                print(f"nk: gdb: target remote {server.address}", file=sys.stderr)
+                self._say(f"gdb: target remote {server.address}")
                 if isinstance(self.endpoint, Stdio):
                     leaving = asyncio.create_task(server.wait_closed())
                     leaving.add_done_callback(lambda _: self.ended.set())
@@ -132,36 +121,33 @@ class Run:
             self.consoles.close()
 
     def _conclude(self, late: bool) -> int:
-        failed = [p for p in self.machine.partitions if p.condition is Condition.FAILED]
         self._report()
-        if self._goals and self._reached():
+        if self._goals and self._goals.reached:
             return 0
-        if failed:
+        if any(p.condition is Condition.FAILED for p in self.machine.partitions):
             return FAILED  # the partition's log has said why, when it was
         if late:
             waited = f"after {self.options.timeout:g} s"
-            print(f"nk: timeout {waited}: {self._missing()}", file=sys.stderr)
+            missing = self._goals.missing or "the machine was still running"
+            self._say(f"timeout {waited}: {missing}")
             return TIMEOUT
-        if self._goals and self.finished():
-            print(f"nk: every partition has ended: {self._missing()}", file=sys.stderr)
+        why = "every partition has ended" if self.finished() else self._goals.lost
+        if self._goals and why:
+            self._say(f"{why}: {self._goals.missing}")
             return FAILED
         return 0
 
-    def _missing(self) -> str:
-        missing = [
-            f"{name} has not printed {goal.decode(errors='replace')!r}"
-            for name, goal in self._goals
-            if (board := self.machine.board(name)) and not board.console.seen(goal)
-        ]
-        return ", ".join(missing) or "the machine was still running"
-
     def _report(self) -> None:
+        """Print what was asked for; who reads no more has seen enough."""
         rows = {p.name: self._row(p.name) for p in self.machine.partitions}
-        if self.options.json:
-            print(json_module.dumps(rows, indent=2))
-        elif self.options.digest:
-            for name, row in rows.items():
-                print(f"{name}: ram {row['ram']} cpu {row['cpu']} ticks {row['ticks']}")
+        try:
+            if self.options.json:
+                print(json_module.dumps(rows, indent=2), flush=True)
+            elif self.options.digest:
+                for name, row in rows.items():
+                    print(_digest(name, row), flush=True)
+        except BrokenPipeError:
+            drop_output()
 
     def _row(self, name: str) -> dict[str, object]:
         board = self.machine.board(name)
@@ -183,11 +169,20 @@ class Run:
         return row
 
 
+def _digest(name: str, row: dict[str, object]) -> str:
+    return f"{name}: ram {row['ram']} cpu {row['cpu']} ticks {row['ticks']}"
+
+
 def run_machine(options: Options) -> int:
     """Run; the exit code of ``nk run``."""
+    voice = Voice()
+    logging.basicConfig(format="%(message)s", handlers=[voice], force=True)
 
     async def main() -> int:
-        return await Run(options).main()
+        return await Run(options, voice.say).main()
 
-    with asyncio.Runner(loop_factory=EagerLoop) as runner:
-        return runner.run(main())
+    try:
+        with asyncio.Runner(loop_factory=EagerLoop) as runner:
+            return runner.run(main())
+    finally:
+        voice.close()

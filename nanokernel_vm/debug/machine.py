@@ -52,6 +52,7 @@ class DebugMachine:
         self._free: Future[None] | None = None
         self._detached: set[int] = set()
         self._on_end = on_end
+        self.unattended = False  # whether every partition runs with nobody there
         self._last: StopReason = self._inferiors[0].stopped(Signal.NONE)
 
     description = property(lambda self: amd64.description())
@@ -200,6 +201,7 @@ class DebugMachine:
         for inferior in inferiors:
             inferior.prepare(stepping=False)
         self.machine.arm()
+        self.unattended = len(inferiors) == len(self._inferiors)
         running = [i.partition for i in inferiors if i.partition.alive]
         self._free = self._worker.submit(self._run_free, running)
         self._free.add_done_callback(lambda _: self._on_end())
@@ -218,6 +220,7 @@ class DebugMachine:
         return free is not None and free.done() and free.exception() is not None
 
     def _stop_free_run(self) -> None:
+        self.unattended = False
         free, self._free = self._free, None
         if free is not None:
             if not free.done():

@@ -91,6 +91,10 @@ class Uart16550(TimedDevice):
         self._wire.extend(data)
         self._update()
 
+    def backlog(self) -> int:
+        """Return how many bytes are on the wire; from any thread."""
+        return len(self._wire)
+
     def expire(self, now: int) -> None:
         """Let what is due by ``now`` happen."""
         if self._arrival is not None and now >= self._arrival:

@@ -59,6 +59,7 @@ class Guest:
         self.lines = InterruptLines()
         self.timer: int | None = None
         self.panic = ""
+        self.panicked: int | None = None  # when, in ticks
         self.frames: Frames | None = None  # plain ones
         self._table: dict[int, Callable[[int, int, int], int]] = {
             Hypercall.SET_GATE: self._set_gate,
@@ -133,6 +134,7 @@ class Guest:
         if text is None:
             return Error.EFAULT
         self.panic = text.decode(errors="replace").rstrip()
+        self.panicked = self._caller.now()
         return 0
 
     def _use_frames(self, revision: int, stack_size: int, _: int) -> int:

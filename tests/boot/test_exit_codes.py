@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -72,11 +73,15 @@ def start() -> Iterator[Start]:
     """Start ``nk run`` with arguments; what still runs in the end is killed."""
     processes = []
 
-    def run(*arguments: str | Path) -> "subprocess.Popen[str]":
+    def run(
+        *arguments: str | Path,
+        before: tuple[str, ...] = (),
+        stdout: IO[str] | int = subprocess.PIPE,
+    ) -> "subprocess.Popen[str]":
         process = subprocess.Popen(
-            [NK, "run", *arguments],
+            [*before, NK, "run", *arguments],
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=stdout,
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
@@ -343,17 +348,132 @@ def test_a_port_in_use(start: Start, write: Write) -> None:
     assert "in use" in said[0]
 
 
+# -- consoles that lose output -------------------------------------------------------
+
+PRINTS = "main:\n4:\n" + PRINT + "jmp 4b"
+
+
+def said_by(process: "subprocess.Popen[str]", words: str) -> str:
+    """Read stderr up to a line with ``words`` in it."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        assert "Traceback" not in line
+        if words in line:
+            return line.rstrip()
+    raise AssertionError(f"nk has ended without a word of {words!r}")
+
+
 def test_a_reader_that_goes_away(start: Start, write: Write) -> None:
-    """As in ``nk run | head -1``."""
-    process = start(write("main:\n4:\n" + PRINT + "jmp 4b"))
+    """As in ``nk run | head -1``: the machine goes on, and says once what is lost."""
+    process = start(write(PRINTS))
     wait_for(process, "tiny guest")
     assert process.stdout is not None
     process.stdout.close()
+    said = said_by(process, "lost")
+    assert said == "nk: stdout: Broken pipe: the output is lost from here on"
+    assert process.poll() is None
+    process.terminate()
     assert process.stderr is not None
-    err = process.stderr.read()
+    assert process.stderr.read() == ""
     assert process.wait(PATIENCE) == 0
-    assert "Traceback" not in err, err
-    assert "Exception" not in err, err
+
+
+@pytest.mark.parametrize("where", ["stdio", "/dev/full"])
+def test_a_console_that_is_full(start: Start, write: Write, where: str) -> None:
+    """Two of them: the kernel prints on, to its goal on the other."""
+    goal = ("--until", "tiny:hello", "--timeout", str(PATIENCE))
+    with open("/dev/full", "w") as full:
+        process = start(
+            *(write(PRINTS), "--console", f"tiny={where}", *goal), stdout=full
+        )
+        code, _, said = end(process)
+    name = "stdout" if where == "stdio" else where
+    lost = f"nk: {name}: No space left on device: the output is lost from here on"
+    assert (code, said) == (0, [lost])
+
+
+def test_a_console_that_is_closed(start: Start, write: Write) -> None:
+    nobody = ("-c", 'exec "$@" >&- <&-', "sh")
+    process = start(
+        *(write(PRINTS), "--console", "tiny=stdio", "--until", "tiny:hello"),
+        before=("sh", *nobody),
+    )
+    code, _, said = end(process)
+    assert (code, said) == (0, ["nk: stdout is closed: the output is lost"])
+
+
+def test_a_reader_that_sleeps(start: Start, write: Write) -> None:
+    """A pipe that is full keeps neither the machine nor Ctrl-C waiting."""
+    process = start(write(PRINTS), "--console", "tiny=stdio")
+    said = said_by(process, "lost")
+    assert said.startswith("nk: stdout: is not read fast enough")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(PATIENCE) == 0
+
+
+def test_a_fifo_that_nobody_reads(start: Start, write: Write, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    code, _, said = end(start(write(GOES_ON), "--console", f"tiny={tmp_path / 'fifo'}"))
+    assert (code, len(said)) == (2, 1)
+    assert "fifo: No such device or address" in said[0]
+
+
+@pytest.mark.parametrize("report", ["--json", "--digest"])
+def test_a_report_that_nobody_reads(start: Start, write: Write, report: str) -> None:
+    """The exit code is still that of the run."""
+    process = start(write(FAILS), "--no-gdb", report, "--console", "tiny=/dev/null")
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    said = process.stderr.read().splitlines()
+    assert process.wait(PATIENCE) == 4
+    assert len(said) == 1
+    assert "triple fault" in said[0]
+
+
+def test_a_line_without_an_end(start: Start, write: Write) -> None:
+    """It is printed in pieces."""
+    source = PRINTS.replace("\\r\\n", "")
+    process = start(write(source), "--until", f"tiny:{'hello from a tiny guest' * 300}")
+    code, out, _ = end(process)
+    pieces = out.splitlines()
+    assert code == 0
+    assert {len(piece) for piece in pieces} == {len("[tiny] ") + 4096}
+
+
+# -- goals that can no longer be reached ---------------------------------------------
+
+PANIC = """
+[    1.5] Kernel panic - not syncing: No working init found.\r
+[    1.6] ---[ end Kernel panic - not syncing: No working init found. ]---\r
+"""
+PANICS = "main:" + PRINT.replace("hello from a tiny guest\\r\\n", PANIC.strip() + "\\n")
+LONG = "3: .rept 8000; mov (%rsp), %rcx; .endr; jmp 3b"
+FAULTS = """
+    gate 6, f, 0x8e, 1
+    gate 14, f, 0x8e, 1
+    movl $0x7fff, idt+16*6+8(%rip)
+    movl $0x7fff, idt+16*14+8(%rip)
+f:  ud2
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        (PANICS + "sti\n3: jmp 3b", r"has panicked \(No working init found\.\)"),
+        ("main:" + PRINT + LONG, r"hangs \(interrupts off for 10 s, at 0x\w+\)"),
+        ("main:" + PRINT + FAULTS, r"hangs \(only faults, at 0x\w+\)"),
+    ],
+    ids=["panic", "interrupts off", "faults"],
+)
+def test_a_kernel_that_lives_and_is_dead(
+    start: Start, write: Write, source: str, why: str
+) -> None:
+    code, _, said = end(start(write(source), "--until", "tiny:never"))
+    assert code == 4
+    assert len(said) == 1
+    assert re.fullmatch(f"nk: tiny {why}: tiny has not printed 'never'", said[0])
 
 
 @pytest.mark.parametrize(
