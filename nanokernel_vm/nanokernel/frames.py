@@ -15,7 +15,7 @@ stack dead: tasks that exited, faults that unwound.
 """
 
 import struct
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -33,6 +33,9 @@ from nanokernel_vm.clock import nanoseconds
 
 LOG_LENGTH = 1024
 REMEMBERED = 512  # returned frames whose target is kept for copies that come later
+# A Linux of 1 GiB has room for 65,536 stacks of 16 KiB; more is known of no guest
+OUT = 65_536
+CAUSES = 1024
 _IRETQ = b"\x48\xcf"
 _FRAME = struct.Struct(f"<{FRAME_SIZE // 8}Q")
 _HARDWARE = len(Hardware._fields)
@@ -90,12 +93,14 @@ class Frames:
     Attributes:
         sequence: Number of the last frame built.
         counts: Returns by class.
-        causes: Returns but ``SAME`` by class, vector and what was changed.
+        causes: Returns but ``SAME`` by class, vector and what was changed, as far as
+            these were among the first to be seen.
         switched: Returns of another frame than the last one that was out: the guest
             had switched stacks.
         abandoned: Frames that a newer one overlaid: their tasks exited.
         unwound: Frames that were still out below one that returned.
         refused: Returns that the CPU's IRET took back by a fault.
+        forgotten: Frames given up, the oldest first, because too many were out.
         log: The last returns but ``SAME``.
     """
 
@@ -107,11 +112,16 @@ class Frames:
         self.counts = dict.fromkeys(Class, 0)
         self.causes: Counter[tuple[Class, int, tuple[str, ...]]] = Counter()
         self.switched = self.abandoned = self.unwound = self.refused = 0
+        self.forgotten = 0
         self.log: deque[Returned] = deque(maxlen=LOG_LENGTH)
-        self._out: dict[int, Built] = {}  # by sequence, in order of building
-        self._stacks: dict[int, list[Built]] = {}  # of those out, from the top down
+        self._out: OrderedDict[int, Built] = (
+            OrderedDict()
+        )  # by sequence, in order of building
+        self._stacks: dict[int, deque[Built]] = {}  # of those out, from the top down
         self._back: dict[int, Built] = {}  # the last that returned, by sequence
-        self._copied: dict[int, int] = {}  # stack to the sequence last returned there
+        self._copied: OrderedDict[int, int] = (
+            OrderedDict()
+        )  # stack to the sequence last returned there
         self._returning: tuple[int, Class, int] | None = None
         self._next: Built | None = None
 
@@ -138,17 +148,41 @@ class Frames:
         self.sequence += 1
         if self._returning is not None:
             self._take_back(new)
-        stack = self._lay(new.address)
-        stack.append(new)
-        self._out[self.sequence] = new
+        self._put_out(self.sequence, new)
+        if len(self._out) > OUT:
+            self._forget()
 
-    def _lay(self, address: int) -> list[Built]:
-        """Give up what is at or below a frame; the stack above."""
-        stack = self._stacks.setdefault(address & -self.stack_size, [])
-        while stack and stack[-1].address <= address:
-            del self._out[stack.pop().sequence]
+    def _put_out(self, sequence: int, frame: Built) -> None:
+        """Put a frame at the end of its stack."""
+        self._lay(frame.address)
+        base = frame.address & -self.stack_size
+        self._stacks.setdefault(base, deque()).append(frame)
+        self._out[sequence] = frame
+
+    def _lay(self, address: int) -> None:
+        """Give up what is at or below a frame."""
+        base = address & -self.stack_size
+        while (stack := self._stacks.get(base)) and stack[-1].address <= address:
+            del self._out[self._pop(base).sequence]
             self.abandoned += 1
-        return stack
+
+    def _pop(self, base: int) -> Built:
+        """Take the lowest frame off a stack; one without any is not kept."""
+        stack = self._stacks[base]
+        frame = stack.pop()
+        if not stack:
+            del self._stacks[base]
+        return frame
+
+    def _forget(self) -> None:
+        """Give up the oldest frame, so that no guest can make this grow for ever."""
+        _, oldest = self._out.popitem(last=False)
+        base = oldest.address & -self.stack_size
+        stack = self._stacks[base]
+        stack.remove(oldest)  # the first: what it was built before lies below
+        if not stack:
+            del self._stacks[base]
+        self.forgotten += 1
 
     def _take_back(self, new: Built) -> None:
         """The last return has not happened if it is its IRET that faults now."""
@@ -161,10 +195,9 @@ class Frames:
             return
         self.refused += 1
         if kind is Class.COPY:
-            del self._copied[address & -self.stack_size]
+            self._copied.pop(address & -self.stack_size, None)
         elif sequence in self._back:
-            frame = self._out[sequence] = self._back.pop(sequence)
-            self._lay(frame.address).append(frame)
+            self._put_out(sequence, self._back.pop(sequence))
 
     # -- returning -------------------------------------------------------------
 
@@ -182,7 +215,7 @@ class Frames:
         stack = self._stacks.get(address & -self.stack_size)
         if stack and stack[-1].frame == frame and stack[-1].address == address:
             kind = Class.SAME
-            sequence = self._leave(stack)
+            sequence = self._leave(address & -self.stack_size)
         else:
             hardware, words = Hardware(*frame[:_HARDWARE]), Words(*frame[_HARDWARE:])
             sequence = words.sequence
@@ -191,9 +224,9 @@ class Frames:
         self._returning = address, kind, sequence
         return _complaint(address, words) if kind is Class.CORRUPT else ""
 
-    def _leave(self, stack: list[Built]) -> int:
+    def _leave(self, base: int) -> int:
         """The lowest frame of a stack returns; its number."""
-        frame = stack.pop()
+        frame = self._pop(base)
         sequence = frame.frame[_HARDWARE + 2]
         if next(reversed(self._out)) != sequence:
             self.switched += 1
@@ -222,19 +255,23 @@ class Frames:
             if self._copied.get(stack) == sequence:
                 return Class.REPLAYED
             self._copied[stack] = sequence
+            self._copied.move_to_end(stack)
+            if len(self._copied) > OUT:
+                self._copied.popitem(last=False)
             self.switched += 1
         return kind
 
     def _leave_own(self, kind: Class, sequence: int) -> Class:
         """A frame returns that was built on this stack."""
         frame = self._out.get(sequence)
-        if frame is None:
-            return Class.REPLAYED
-        stack = self._stacks[frame.address & -self.stack_size]
-        while stack[-1].address < frame.address:
-            del self._out[stack.pop().sequence]
+        if frame is None:  # of what was forgotten, nobody knows
+            known = not self.forgotten or sequence in self._back
+            return Class.REPLAYED if known else kind
+        base = frame.address & -self.stack_size
+        while self._stacks[base][-1].address < frame.address:
+            del self._out[self._pop(base).sequence]
             self.unwound += 1
-        self._leave(stack)
+        self._leave(base)
         return kind
 
     def _note(
@@ -253,7 +290,9 @@ class Frames:
         )
         now = self._owner.now()
         self.log.append(Returned(now, kind, address, hardware, words, changed))
-        self.causes[kind, words.vector, changed] += 1
+        cause = kind, words.vector, changed
+        if cause in self.causes or len(self.causes) < CAUSES:
+            self.causes[cause] += 1
 
 
 def _complaint(address: int, words: Words) -> str:

@@ -16,6 +16,7 @@ _BESIDE = {
     "abandoned": "overlaid by a newer frame: the task exited",
     "unwound": "still out below a frame that returned",
     "refused": "taken back by a fault of IRET",
+    "forgotten": "given up because too many were out",
 }
 
 

@@ -13,6 +13,7 @@ from nanokernel_vm.abi.frame import (
     Hardware,
 )
 from nanokernel_vm.debug.monitor.frames import answer, text
+from nanokernel_vm.nanokernel import frames as module
 from nanokernel_vm.nanokernel.frames import LOG_LENGTH, REMEMBERED, Frames
 
 STACK = 0x4000
@@ -253,3 +254,64 @@ def test_the_report_counts_and_lists(guest: Memory) -> None:
 def test_the_report_of_plain_frames() -> None:
     lines = list(text(answer("host", None, 5)))
     assert lines == ["host: plain frames, which nobody follows"]
+
+
+# -- what a guest can make grow ------------------------------------------------------
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Let only few frames be out."""
+    monkeypatch.setattr(module, "OUT", 8)
+    monkeypatch.setattr(module, "CAUSES", 8)
+    return 8
+
+
+def sizes(frames: Frames) -> list[int]:
+    """Everything that is kept of stacks and frames."""
+    kept = (frames._out, frames._stacks, frames._copied, frames.causes, frames._back)
+    return [len(table) for table in kept]
+
+
+@pytest.mark.parametrize("distance", [STACK, 0x100])
+def test_frames_on_ever_new_stacks(guest: Memory, few: int, distance: int) -> None:
+    """Or far down on one that is as large as the guest says."""
+    guest.frames.stack_size = STACK if distance == STACK else 1 << 63
+    for n in range(1000, 0, -1):
+        guest.build(CHILD + n * distance + TOP % 0x100)
+    frames = guest.frames
+    assert max(sizes(frames)) <= few
+    assert sum(map(len, frames._stacks.values())) == len(frames.out) == few
+    assert frames.forgotten == 1000 - few
+
+
+def test_returns_through_copies_on_ever_new_stacks(guest: Memory, few: int) -> None:
+    original = guest.build(PARENT + TOP)
+    for n in range(1000):
+        guest.frames.returns(guest.copy(original, CHILD + n * STACK + TOP))
+    assert max(sizes(guest.frames)) <= few
+
+
+def test_returns_for_ever_new_reasons(guest: Memory, few: int) -> None:
+    for vector in range(1000):
+        at = guest.build(PARENT + TOP, vector=vector)
+        guest.set(at, ip=1)
+        guest.frames.returns(at)
+    assert len(guest.frames.causes) == few
+    assert guest.frames.counts[Class.REWRITTEN] == 1000
+
+
+def test_stacks_without_frames_are_not_kept(guest: Memory) -> None:
+    for n in range(100):
+        assert guest.frames.returns(guest.build(CHILD + n * STACK + TOP)) == ""
+    assert sizes(guest.frames)[:2] == [0, 0]
+
+
+def test_a_frame_that_was_forgotten_returns(guest: Memory, few: int) -> None:
+    """It may be the first process's, which waits since the beginning."""
+    first = guest.build(PARENT + TOP)
+    for n in range(2 * few):
+        guest.build(CHILD + n * STACK + TOP)
+    assert guest.frames.returns(first) == ""
+    assert guest.frames.counts[Class.SAME] == 1
+    assert guest.frames.counts[Class.REPLAYED] == 0
