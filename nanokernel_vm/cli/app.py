@@ -2,7 +2,7 @@
 """Every subcommand of ``nk``, its options, its exit code.
 
 Exit codes: 0 reached or asked to stop, 2 usage or configuration, 3 timeout, 4 a
-partition failed.  Each but 0 comes with one line on stderr.
+partition failed, or what was waited for can no longer come.  Each but 0 comes with one line on stderr.
 """
 
 import logging
@@ -71,7 +71,7 @@ def app() -> None:
     "--until",
     multiple=True,
     metavar="PARTITION:TEXT",
-    help="Stop when all of these were printed (repeatable).",
+    help="Stop when all of these were printed (repeatable), or can never be.",
 )
 @click.option(
     "--timeout",

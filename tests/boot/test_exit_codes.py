@@ -18,6 +18,7 @@ from typing import IO
 import pytest
 
 from tests.guests import link
+from tests.unit.vm.test_turns import PROGRAMS
 
 NK = Path(sys.executable).with_name("nk")
 PATIENCE = 300  # seconds; bounds every wait, measures nothing
@@ -38,6 +39,15 @@ SPINS = "main:" + PRINT + "3: jmp 3b"
 HALTS = "main:" + PRINT + "die"
 FAILS = "main:" + PRINT + "lidt nothing(%rip)\nud2\nnothing: .word 0; .quad 0"
 LEAVES = "main:" + PRINT + "mov $0x40000000, %eax\njmp *%rax"
+
+FAULTS = """
+    gate 6, f, 0x8e, 1
+    gate 14, f, 0x8e, 1
+    movl $0x7fff, idt+16*6+8(%rip)
+    movl $0x7fff, idt+16*14+8(%rip)
+f:  ud2
+"""
+STRAIGHT = PROGRAMS["NOPs"].replace("main:", "")
 
 Write = Callable[..., Path]
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -134,7 +144,11 @@ def test_the_end_as_json(start: Start, write: Write) -> None:
     assert re.fullmatch("[0-9a-f]{64}", row["ram"])
 
 
-@pytest.mark.parametrize("source", [GOES_ON, SPINS], ids=["idle", "busy"])
+@pytest.mark.parametrize(
+    "source",
+    [GOES_ON, SPINS, "main:" + PRINT + FAULTS, "main:" + PRINT + STRAIGHT],
+    ids=["idle", "busy", "faults for ever", "no jump"],
+)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_asked_to_stop(
     start: Start, write: Write, source: str, number: signal.Signals
@@ -449,13 +463,6 @@ PANIC = """
 """
 PANICS = "main:" + PRINT.replace("hello from a tiny guest\\r\\n", PANIC.strip() + "\\n")
 LONG = "3: .rept 8000; mov (%rsp), %rcx; .endr; jmp 3b"
-FAULTS = """
-    gate 6, f, 0x8e, 1
-    gate 14, f, 0x8e, 1
-    movl $0x7fff, idt+16*6+8(%rip)
-    movl $0x7fff, idt+16*14+8(%rip)
-f:  ud2
-"""
 
 
 @pytest.mark.parametrize(

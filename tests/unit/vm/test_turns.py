@@ -9,12 +9,13 @@ debugger waiting.
 import random
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from nanokernel_vm.cpu.engine import ACCESS, NEVER
 from nanokernel_vm.partition import BUMP, Condition, Outcome
-from tests.guests import MS, Line, Tiny
+from tests.guests import MS, Line, Tiny, pair
 
 TURN = MS  # ticks
 TURNS = 4
@@ -338,3 +339,39 @@ def test_dead_stays_dead(name: str) -> None:
         assert guest.run(n * TURN) is Outcome.DEAD
     assert (guest.condition, guest.failure, guest.clock, guest.reports) == died
     assert not guest.inputs
+
+
+# -- the neighbour -----------------------------------------------------------------
+
+COUNTS = """
+main:
+    mov $0x2f8, %edx
+    xor %ebx, %ebx
+1:  mov %bl, %al
+    and $7, %al
+    add $0x30, %al
+    out %al, %dx
+    inc %ebx
+    mov $3000, %ecx
+2:  dec %ecx
+    jnz 2b
+    jmp 1b
+"""
+ROUNDS = 3
+
+
+def counted(folder: Path, neighbour: str) -> tuple[bytes, int, str]:
+    """What a guest printed in some rounds, its clock and memory in the end."""
+    machine = pair(folder, neighbour, COUNTS)
+    board, guest = machine.boards[1], machine.partitions[1]
+    machine.goal = lambda: guest.clock >= ROUNDS * machine.quantum
+    while not machine.goal():  # again, if the neighbour has died meanwhile
+        machine.run(machine.partitions)
+    return bytes(board.console.output), guest.clock, guest.window.digest()
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_neighbour_prints_as_much_as_alone(tmp_path: Path, name: str) -> None:
+    alone = counted(tmp_path, "main: sti\n1: hlt\njmp 1b")
+    assert len(alone[0]) > 100
+    assert counted(tmp_path, PROGRAMS[name]) == alone
