@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from nanokernel_vm.build.host import vmlinux
+from nanokernel_vm.build.bzimage import vmlinux
 from nanokernel_vm.config import load
 from nanokernel_vm.errors import MachineError
 from nanokernel_vm.linux.awareness import find_vmcoreinfo
@@ -27,7 +27,7 @@ from nanokernel_vm.memory import Ram, Window
 from nanokernel_vm.triage.core import Core
 from tests.failures.elfcore import PT_LOAD, PT_NOTE, elf, prstatus
 from tests.guests import link
-from tests.unit.build.test_host import bzimage
+from tests.unit.build.test_bzimage import made
 from tests.unit.linux.btf_types import SIGNED, Types
 from tests.unit.linux.images import DATA, TEXT, data, function, text
 from tests.unit.linux.tables import END, call, orc_sections
@@ -154,7 +154,7 @@ def _window() -> Window:
 
 
 def _bzimage(_: Path) -> bytes:
-    return bzimage(gzip.compress(link("main: die")))
+    return made(gzip.compress(link("main: die")))
 
 
 def _core(_: Path) -> bytes:
@@ -232,7 +232,7 @@ def _read_elf(file: Path) -> None:
         image.read(section.addr, 16)
 
 
-def _make(maker: Callable[[Path, Path], None], file: Path) -> None:
+def _make(maker: Callable[[Path, Path], object], file: Path) -> None:
     out = file.with_name("out")
     maker(file, out)
     size = out.stat().st_blocks * 512  # not holes
@@ -242,7 +242,7 @@ def _make(maker: Callable[[Path, Path], None], file: Path) -> None:
 LOADERS: dict[str, Loader] = {
     "machine.toml": Loader(_machine, load),
     "kernel": Loader(_kernel, _load_kernel),
-    "bzImage": Loader(_bzimage, lambda file: vmlinux(file.read_bytes())),
+    "bzImage": Loader(_bzimage, vmlinux),
     "core": Loader(_core, _load_core),
     "ELF": Loader(_debugged, _read_elf),
     "stripped vmlinux": Loader(_stripped, lambda file: _make(make_symbol_file, file)),
