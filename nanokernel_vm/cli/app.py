@@ -2,7 +2,8 @@
 """Every subcommand of ``nk``, its options, its exit code.
 
 Exit codes: 0 reached or asked to stop, 2 usage or configuration, 3 timeout, 4 a
-partition failed, or what was waited for can no longer come.  Each but 0 comes with one line on stderr.
+partition failed, or what was waited for can no longer come.  Each but 0 comes with
+one line on stderr.
 """
 
 import logging
