@@ -9,6 +9,7 @@ References are to Intel's SDM (vol. 2, CPUID, tables 3-8 to 3-11) and, for the b
 AMD that other processors must refuse, to the APM (vol. 3, appendix E).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -47,33 +48,28 @@ class Feature:
     with_cr4: int | None = None
 
 
-def _register(
-    leaf: int, subleaf: int, register: int, rows: str, promised: bool
+def _features(
+    promised: bool, tables: Mapping[tuple[int, int, int], str]
 ) -> tuple[Feature, ...]:
     """Make features of lines ``bit name [cr4=bit]: encoding, encoding``."""
-    found = []
-    for row in filter(None, map(str.strip, rows.splitlines())):
-        head, _, encodings = row.partition(":")
-        bit, name, *options = head.split()
-        cr4 = {key: int(value) for key, value in (o.split("=") for o in options)}
-        found.append(
-            Feature(
-                name,
-                Place(leaf, subleaf, register, int(bit)),
-                promised,
-                tuple(e.strip() for e in encodings.split(",") if e.strip()),
-                **cr4,
-            )
-        )
-    return tuple(found)
+    return tuple(
+        _feature(row, place, promised)
+        for place, rows in tables.items()
+        for row in map(str.strip, rows.splitlines())
+        if row
+    )
 
 
-PROMISED = (
-    *_register(
-        1,
-        0,
-        EDX,
-        """
+def _feature(row: str, place: tuple[int, int, int], promised: bool) -> Feature:
+    head, _, encodings = row.partition(":")
+    bit, name, *options = head.split()
+    cr4 = {key: int(value) for key, value in (o.split("=") for o in options)}
+    governed = tuple(e.strip() for e in encodings.split(",") if e.strip())
+    return Feature(name, Place(*place, int(bit)), promised, governed, **cr4)
+
+
+_PROMISED = {
+    (1, 0, EDX): """
         0 FPU
         2 DE cr4=3
         3 PSE cr4=4
@@ -95,13 +91,7 @@ PROMISED = (
         25 SSE cr4=10
         26 SSE2
         """,
-        True,
-    ),
-    *_register(
-        1,
-        0,
-        ECX,
-        """
+    (1, 0, ECX): """
         0 SSE3: F2 0F D0, 66 0F 7C, F2 0F F0 m
         1 PCLMULQDQ: 66 0F 3A 44
         9 SSSE3: 66 0F 38 00, 66 0F 3A 0F
@@ -114,13 +104,7 @@ PROMISED = (
         26 XSAVE cr4=18: NP 0F AE /4 m, NP 0F AE /5 m, NP 0F 01 D0, NP 0F 01 D1
         27 OSXSAVE with_cr4=18
         """,
-        True,
-    ),
-    *_register(
-        7,
-        0,
-        EBX,
-        """
+    (7, 0, EBX): """
         0 FSGSBASE cr4=16: F3 0F AE /0 r, F3 0F AE /1 r, F3 0F AE /2 r, F3 0F AE /3 r
         3 BMI1: VEX NP 0F 38 F2, VEX NP 0F 38 F3 /1, VEX NP 0F 38 F3 /2,\
             VEX NP 0F 38 F3 /3, VEX NP 0F 38 F7, F3 0F BC
@@ -129,41 +113,23 @@ PROMISED = (
             VEX 66 0F 38 F7, VEX F3 0F 38 F7, VEX F2 0F 38 F7, VEX F2 0F 3A F0
         9 ERMS
         """,
-        True,
-    ),
-    *_register(0xD, 1, EAX, "0 XSAVEOPT: NP 0F AE /6 m", True),
-    *_register(
-        0x8000_0001,
-        0,
-        ECX,
-        """
+    (0xD, 1, EAX): "0 XSAVEOPT: NP 0F AE /6 m",
+    (0x8000_0001, 0, ECX): """
         0 LAHF
         5 ABM: F3 0F BD
         8 PREFETCHW: 0F 0D /1 m
         """,
-        True,
-    ),
-    *_register(
-        0x8000_0001,
-        0,
-        EDX,
-        """
+    (0x8000_0001, 0, EDX): """
         11 SYSCALL: 0F 05, 0F 07
         20 NX
         27 RDTSCP: 0F 01 F9
         29 LM
         """,
-        True,
-    ),
-)
+}
 
-DENIED = (
-    *_register(1, 0, EDX, "1 VME cr4=0", False),
-    *_register(
-        1,
-        0,
-        ECX,
-        """
+_DENIED = {
+    (1, 0, EDX): "1 VME cr4=0",
+    (1, 0, ECX): """
         3 MONITOR: NP 0F 01 C8, NP 0F 01 C9
         5 VMX cr4=13: NP 0F 01 C1, NP 0F 01 C2, NP 0F 01 C3, NP 0F 01 C4,\
             NP 0F 01 D4, NP 0F 78, NP 0F 79, NP 0F C7 /6 m, 66 0F C7 /6 m,\
@@ -175,13 +141,7 @@ DENIED = (
         29 F16C: VEX
         30 RDRAND: NP 0F C7 /6 r, 66 0F C7 /6 r
         """,
-        False,
-    ),
-    *_register(
-        7,
-        0,
-        EBX,
-        """
+    (7, 0, EBX): """
         2 SGX: NP 0F 01 C0, NP 0F 01 CF, NP 0F 01 D7
         4 HLE: NP 0F 01 D6
         5 AVX2: VEX
@@ -197,13 +157,7 @@ DENIED = (
         29 SHA: NP 0F 38 C8, NP 0F 38 C9, NP 0F 38 CA, NP 0F 38 CB, NP 0F 38 CC,\
             NP 0F 38 CD, NP 0F 3A CC
         """,
-        False,
-    ),
-    *_register(
-        7,
-        0,
-        ECX,
-        """
+    (7, 0, ECX): """
         2 UMIP cr4=11
         3 PKU cr4=22: NP 0F 01 EE, NP 0F 01 EF
         5 WAITPKG: 66 0F AE /6 r, F2 0F AE /6 r, F3 0F AE /6 r
@@ -221,47 +175,23 @@ DENIED = (
         29 ENQCMD: F2 0F 38 F8 m, F3 0F 38 F8
         31 PKS cr4=24
         """,
-        False,
-    ),
-    *_register(
-        7,
-        0,
-        EDX,
-        """
+    (7, 0, EDX): """
         5 UINTR cr4=25: F3 0F C7 /6 r, F3 0F 01 EC, F3 0F 01 ED, F3 0F 01 EE,\
             F3 0F 01 EF
         14 SERIALIZE: NP 0F 01 E8
         16 TSXLDTRK: F2 0F 01 E8, F2 0F 01 E9
         18 PCONFIG: NP 0F 01 C5
         """,
-        False,
-    ),
-    *_register(
-        7,
-        1,
-        EAX,
-        """
+    (7, 1, EAX): """
         3 RAO-INT: 0F 38 FC
         22 HRESET: F3 0F 3A F0
         """,
-        False,
-    ),
-    *_register(
-        0xD,
-        1,
-        EAX,
-        """
+    (0xD, 1, EAX): """
         1 XSAVEC: NP 0F C7 /4 m
         3 XSAVES: NP 0F C7 /3 m, NP 0F C7 /5 m
         """,
-        False,
-    ),
-    *_register(0x14, 0, EBX, "4 PTWRITE: F3 0F AE /4", False),
-    *_register(
-        0x8000_0001,
-        0,
-        ECX,
-        """
+    (0x14, 0, EBX): "4 PTWRITE: F3 0F AE /4",
+    (0x8000_0001, 0, ECX): """
         2 SVM: 0F 01 D8, 0F 01 D9, 0F 01 DA, 0F 01 DB, 0F 01 DC, 0F 01 DD, 0F 01 DE,\
             0F 01 DF
         6 SSE4A: F2 0F 2B, F3 0F 2B, 66 0F 78, F2 0F 78, 66 0F 79, F2 0F 79
@@ -271,32 +201,19 @@ DENIED = (
         21 TBM: 8F /1
         29 MONITORX: 0F 01 FA, 0F 01 FB
         """,
-        False,
-    ),
-    *_register(
-        0x8000_0001,
-        0,
-        EDX,
-        """
+    (0x8000_0001, 0, EDX): """
         30 3DNOWEXT: 0F 0F
         31 3DNOW: 0F 0F, 0F 0E
         """,
-        False,
-    ),
-    *_register(
-        0x8000_0008,
-        0,
-        EBX,
-        """
+    (0x8000_0008, 0, EBX): """
         0 CLZERO: NP 0F 01 FC
         3 INVLPGB: NP 0F 01 FE, NP 0F 01 FF
         4 RDPRU: NP 0F 01 FD
         8 MCOMMIT: F3 0F 01 FA
         """,
-        False,
-    ),
-)
+}
 
+PROMISED, DENIED = _features(True, _PROMISED), _features(False, _DENIED)
 FEATURES = PROMISED + DENIED
 
 # What no bit of CPUID governs because no processor has it (SDM vol. 2, appendix A: an
