@@ -8,17 +8,18 @@ address of something that must not be called.
 import ctypes
 import mmap
 import os
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from elftools.elf.elffile import ELFFile
-from elftools.elf.relocation import RelocationSection
-from elftools.elf.sections import SymbolTableSection
 from unicorn import unicorn_const as k
 from unicorn.unicorn_py3.unicorn import uclib
 
 from nanokernel_vm.cpu.engine import Engine
+from nanokernel_vm.memory import Window
 from tests.guests import Tiny
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -29,14 +30,25 @@ TAKE = 0xF6  # a write to this port takes the memory away
 LOCK_BTS = bytes.fromhex("f0 0f ab e3")
 
 
-def protect(guest: Tiny, label: str, protection: int) -> None:
+class Victim(Protocol):
+    """A partition with labels."""
+
+    @property
+    def window(self) -> Window: ...
+    @property
+    def engine(self) -> Engine: ...
+    def label(self, name: str) -> int:
+        """Physical address of a label."""
+
+
+def protect(guest: Victim, label: str, protection: int) -> None:
     """Change what this process may do with the guest's page of a label."""
     address = guest.window.ram.pointer + (guest.label(label) & -PAGE)
     done = _LIBC.mprotect(ctypes.c_void_p(address), PAGE, protection)
     assert done == 0, os.strerror(ctypes.get_errno())
 
 
-def _map(guest: Tiny, flags: int, descriptor: int) -> None:
+def _map(guest: Victim, flags: int, descriptor: int) -> None:
     """Map something else in the place of the guest's page of data."""
     address = guest.window.ram.pointer + (guest.label("data") & -PAGE)
     found = _LIBC.mmap(
@@ -47,14 +59,14 @@ def _map(guest: Tiny, flags: int, descriptor: int) -> None:
     assert found == address
 
 
-def _map_nothing(guest: Tiny) -> None:
+def _map_nothing(guest: Victim) -> None:
     """A page of a file that has none: a bus error."""
     descriptor = os.memfd_create("nothing")
     _map(guest, mmap.MAP_SHARED, descriptor)
     os.close(descriptor)
 
 
-def give_back(guest: Tiny) -> None:
+def give_back(guest: Victim) -> None:
     """A page of data, where one may have been taken away."""
     _map(guest, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1)
 
@@ -73,18 +85,25 @@ def linked(name: str) -> int:
     """What libunicorn's linkage table has for a function of the C library."""
     with Path(uclib._name).open("rb") as file:
         elf = ELFFile(file)
-        table = elf.get_section_by_name(".rela.plt")
-        symbols = elf.get_section_by_name(".dynsym")
-        assert isinstance(table, RelocationSection)
-        assert isinstance(symbols, SymbolTableSection)
-        found = symbols.get_symbol_by_name("uc_version")
-        assert found is not None
-        base = address(uclib.uc_version) - found[0]["st_value"]
-        offset = next(
-            row["r_offset"]
-            for row in table.iter_relocations()
-            if symbols.get_symbol(row["r_info_sym"]).name == name
+        rows, symbols, strings = (
+            section.data()
+            for name_ in (".rela.plt", ".dynsym", ".dynstr")
+            if (section := elf.get_section_by_name(name_)) is not None
         )
+
+    def called(number: int, text: str) -> bool:
+        (start,) = struct.unpack_from("<I", symbols, 24 * number)
+        return bool(strings.startswith(text.encode() + b"\0", start))
+
+    known = next(n for n in range(len(symbols) // 24) if called(n, "uc_version"))
+    base = (
+        address(uclib.uc_version) - struct.unpack_from("<8xQ", symbols, 24 * known)[0]
+    )
+    offset = next(
+        offset
+        for offset, info, _ in struct.iter_unpack("<QQq", rows)
+        if called(info >> 32, name)
+    )
     return ctypes.c_uint64.from_address(base + offset).value
 
 
@@ -105,23 +124,23 @@ class Way:
     cause: str
     translating: bool
     place: str
-    arrange: Callable[[Tiny], None] = lambda _: None
-    take: Callable[[Tiny], None] = lambda _: None
+    arrange: Callable[[Victim], None] = lambda _: None
+    take: Callable[[Victim], None] = lambda _: None
 
 
-def _lenient(guest: Tiny) -> None:
+def _lenient(guest: Victim) -> None:
     guest.engine.core.lenient = True
 
 
-def _call_nothing(guest: Tiny) -> None:
+def _call_nothing(guest: Victim) -> None:
     hook(guest.engine, 0, guest.label("here"))
 
 
-def _take_data(guest: Tiny) -> None:
+def _take_data(guest: Victim) -> None:
     protect(guest, "data", 0)
 
 
-def _take_code(guest: Tiny) -> None:
+def _take_code(guest: Victim) -> None:
     """Until the engine has died of it: the crash's text shows the code, too."""
     protect(guest, "far", 0)
     replace = guest.engine._replace
@@ -136,6 +155,7 @@ def _take_code(guest: Tiny) -> None:
 _TOUCH_FIRST = f"""
     mov data(%rip), %eax
     out %al, ${TAKE}
+taken:
     inc %ebx
 here:
     mov data(%rip), %eax"""
@@ -152,7 +172,7 @@ WAYS = {
     ),
     **{
         f"fault of a helper: {name}": Way(
-            f"out %al, ${TAKE}\ninc %ebx\nhere: {instruction}\nnop",
+            f"out %al, ${TAKE}\ntaken: inc %ebx\nhere: {instruction}\nnop",
             *("SIGSEGV", False, "libunicorn"),
             take=_take_data,
         )
@@ -164,7 +184,7 @@ WAYS = {
         }.items()
     },
     "fault in translation": Way(
-        f"out %al, ${TAKE}\ninc %ebx\njmp far\n.p2align 12\nfar: here: nop",
+        f"out %al, ${TAKE}\ntaken: inc %ebx\njmp far\n.p2align 12\nfar: here: nop",
         *("SIGSEGV", True, "libunicorn"),
         take=_take_code,
     ),
