@@ -4,6 +4,7 @@
 # make test-kernels  the tests of the kernels that users have, on all that they know
 # make soak   the tests that sample, with 2,000 stops of each kernel in each gdb
 # make bench  speed beside QEMU, gdbserver and udbserver
+# make fuzz   every campaign of hostile input, to its goal or SHARE=0.01 of it
 # make unchanged  the guest patches, switched off, change no object
 # Each first does what "make setup" does, which is nothing the second time.
 
@@ -16,7 +17,10 @@ PACKAGES := bc binutils bison bpftool cpio flex gcc gdb kmod libc6-dev libelf-de
 	lz4 make patch python3-dev python3-venv xz-utils zstd
 BENCH_PACKAGES := gdbserver qemu-system-x86
 
-.PHONY: setup packages bench-packages run test test-kernels soak lint bench unchanged clean
+SHARE := 1
+
+.PHONY: setup packages bench-packages run test test-kernels soak fuzz lint bench \
+	unchanged clean
 
 run: setup
 	$(BIN)/nk run examples/two-linuxes.toml
@@ -30,6 +34,9 @@ test-kernels: setup
 
 soak: setup
 	NK_STOPS=2000 $(BIN)/python -m pytest -s tests/live/test_backtraces.py
+
+fuzz: setup
+	$(BIN)/python -m tests.fuzz --share $(SHARE)
 
 lint: setup
 	$(BIN)/ruff check

@@ -1,2 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Campaigns of random input, seeded, each with what must hold whatever comes."""
+"""Seeded campaigns that try to break the machine, each with its invariants.
+
+A campaign is cut into pieces; a piece is made of a campaign's seed and its own number
+alone, so that any one can be repeated, and a campaign interrupted goes on where it was.
+"""

@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Packets to the server of two tiny guests: in process, and over a socket.
+
+A well-formed packet has one reply, in order; what is malformed changes nothing; nothing
+is logged as a bug; no answer takes as long as a watchdog's patience.
+"""
+
+import asyncio
+import faulthandler
+import logging
+import random
+import tempfile
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nanokernel_vm.debug import DebugMachine
+from nanokernel_vm.machine import Machine
+from stub.conversation import Conversation
+from stub.endpoint import Tcp
+from stub.framing import Decoder, Packet, encode
+from stub.handlers import PACKETS
+from stub.server import Server, serve
+from stub.stops import StopReason
+from tests.fuzz.campaign import Broken
+from tests.fuzz.grammar import malformed, payload
+from tests.guests import pair
+from tests.raw_client import RawClient
+
+_PATIENCE = 60  # seconds for one burst: many thousand times what it takes
+_BURST = 50
+_HELLO = b"qSupported:multiprocess+;swbreak+;hwbreak+;error-message+"
+
+_GUEST = """
+main:
+    gate 3, main
+    gate 6, main
+    gate 13, main
+    gate 14, main
+1:  incq counter(%rip)
+    mov counter(%rip), %rax
+    mov %rax, (%rsp)
+    jmp 1b
+.data
+counter: .quad 0
+"""
+
+
+class Complaints(logging.Handler):
+    """Keeps what is logged as a bug."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one."""
+        self.texts.append(logging.Formatter().format(record))
+
+
+@contextmanager
+def nothing_logged() -> Iterator[Complaints]:
+    """Collect complaints, and silence what is no bug; hang for ever never."""
+    complaints = Complaints()
+    logger = logging.getLogger()
+    before = logger.level, logger.handlers[:]
+    logger.handlers[:] = [complaints]
+    logger.setLevel(logging.ERROR)
+    faulthandler.dump_traceback_later(_PATIENCE, exit=True)
+    try:
+        yield complaints
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+        logger.handlers[:] = before[1]
+        logger.setLevel(before[0])
+
+
+class _Wire:
+    """Sends into a list, and remembers the run to wait for."""
+
+    def __init__(self) -> None:
+        self.sent = bytearray()
+        self.run: asyncio.Future[StopReason] | None = None
+        self.hung_up = False
+
+    def write(self, data: bytes) -> None:
+        """Keep it."""
+        self.sent += data
+
+    def close(self) -> None:
+        """Take note."""
+        self.hung_up = True
+
+    abort = close
+
+    def watch(self, run: Awaitable[StopReason]) -> None:
+        """Take note."""
+        self.run = asyncio.ensure_future(run)
+
+    def interrupt(self) -> None:
+        """There is nothing that would send one."""
+
+    def replies(self) -> int:
+        """Packets sent since the last call."""
+        events = Decoder().feed(bytes(self.sent))
+        self.sent.clear()
+        return sum(isinstance(event, Packet) for event in events)
+
+
+class _Bench:
+    """A machine and one client's conversation with it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.machine = _machine(folder)
+        self.debug = DebugMachine(self.machine, {})
+        self.wire = _Wire()
+        self.talk = Conversation(self.wire, PACKETS.session(self.debug))
+        session = self.talk.session
+        self.talk.begin(lambda request: PACKETS.dispatch(session, request))
+        self.talk.feed(encode(_HELLO) + encode(b"QStartNoAckMode") + encode(b"?"))
+        self.wire.replies()
+
+    @property
+    def spent(self) -> bool:
+        """Whether there is nothing left to try."""
+        return self.wire.hung_up or not any(p.alive for p in self.machine.partitions)
+
+    async def ask(self, request: bytes) -> None:
+        """Send one packet; one reply must come, now or when its run has ended."""
+        self.talk.feed(encode(request))
+        while self.wire.run is not None:
+            run, self.wire.run = self.wire.run, None
+            self.debug.interrupt()
+            await asyncio.wait([run])
+            self.talk.ran(run.result)
+        replies = self.wire.replies()
+        if replies != 1:
+            raise Broken(f"{replies} replies to {request!r}")
+
+    def insult(self, data: bytes) -> None:
+        """Send what is no packet: nothing may change."""
+        before = self._look()
+        self.talk.feed(data)
+        self.wire.sent.clear()
+        if self._look() != before:
+            raise Broken(f"something changed by {data!r}")
+
+    def _look(self) -> list[object]:
+        return [
+            (p.condition, p.clock, p.engine.state.rip, tuple(p.engine.state.regs))
+            for p in self.machine.partitions
+        ]
+
+    def close(self) -> None:
+        """End it."""
+        self.talk.session.close()
+        self.debug.close()
+
+
+def _machine(folder: Path) -> Machine:
+    """Two guests that count."""
+    return pair(folder, _GUEST, _GUEST)
+
+
+async def _in_process(rng: random.Random, count: int, folder: Path) -> int:
+    tried, bench = 0, _Bench(folder)
+    while tried < count:
+        faulthandler.dump_traceback_later(_PATIENCE, exit=True)
+        if bench.spent:
+            bench.close()
+            bench = _Bench(folder)
+        for _ in range(_BURST):
+            if bench.spent:
+                break
+            if rng.random() < 0.05:
+                bench.insult(malformed(rng))
+            else:
+                await bench.ask(payload(rng))
+            tried += 1
+    bench.close()
+    return tried
+
+
+def in_process(rng: random.Random, count: int) -> int:
+    """A conversation without a socket."""
+    with nothing_logged() as complaints, tempfile.TemporaryDirectory() as folder:
+        tried = asyncio.run(_in_process(rng, count, Path(folder)))
+    if complaints.texts:
+        raise Broken(complaints.texts[0])
+    return tried
+
+
+async def _burst(client: RawClient, rng: random.Random) -> int:
+    """Send packets in one go, cut anywhere; as many replies must come."""
+    requests = [payload(rng) for _ in range(_BURST)]
+    requests = [r for r in requests if r[:1] not in b"kcCsSvD"]
+    stream = b"".join(map(encode, requests))
+    while stream:
+        length = rng.choice((1, 7, 100, 5000))
+        client.writer.write(stream[:length])
+        await client.writer.drain()
+        stream = stream[length:]
+    for _ in requests:
+        await client.receive()
+    return len(requests)
+
+
+async def _visit(server: Server, rng: random.Random, count: int) -> int:
+    """One client's bursts; it leaves by the door or through the window."""
+    tried = 0
+    async with RawClient.connected(server.address) as client:
+        await client.hello()
+        while tried < count:
+            faulthandler.dump_traceback_later(_PATIENCE, exit=True)
+            tried += await _burst(client, rng)
+        if rng.random() < 0.5:
+            client.writer.write(encode(b"D")[: rng.randrange(5)])
+    return tried
+
+
+async def _over_sockets(rng: random.Random, count: int, folder: Path) -> int:
+    debug = DebugMachine(_machine(folder), {})
+    debug.run_freely()
+    server = await serve(debug, Tcp("127.0.0.1", 0))
+    tried = 0
+    while tried < count:
+        tried += await _visit(server, rng, min(2000, count))
+    server.close()
+    await server.wait_closed()
+    debug.close()
+    return tried
+
+
+def over_sockets(rng: random.Random, count: int) -> int:
+    """Clients one after the other over TCP on the loopback interface."""
+    with nothing_logged() as complaints, tempfile.TemporaryDirectory() as folder:
+        tried = asyncio.run(_over_sockets(rng, count, Path(folder)))
+    if complaints.texts:
+        raise Broken(complaints.texts[0])
+    return tried
