@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What a campaign is, and how its pieces are run, counted and remembered."""
 
+import faulthandler
 import json
 import os
 import random
@@ -14,6 +15,7 @@ from pathlib import Path
 Piece = Callable[[random.Random, int], int]
 _PIECES_A_PROCESS = 50  # then a new one: what one leaks does not hide in the next
 _PAGES = os.sysconf("SC_PAGE_SIZE")
+PATIENCE = 60  # seconds between two signs of life: thousands of times what they take
 GROWTH = 64 << 20  # bytes that a process may grow after its first piece
 
 
@@ -91,16 +93,24 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGES
 
 
+def still_alive() -> None:
+    """Put off the end that a process makes of itself when it hangs."""
+    faulthandler.dump_traceback_later(PATIENCE, exit=True)
+
+
 _first: int | None = None
 
 
 def run_piece(campaign: Campaign, seed: int, number: int) -> tuple[int, str]:
     """Run one piece in this process: units tried, and why it failed or nothing."""
     global _first
+    still_alive()
     try:
         tried = campaign.piece(generator(campaign, seed, number), campaign.size)
     except Exception:
         return 0, traceback.format_exc()
+    finally:
+        faulthandler.cancel_dump_traceback_later()
     if _first is None:
         _first = resident()
     elif resident() - _first > GROWTH:

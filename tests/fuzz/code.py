@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nanokernel_vm.memory import PAGE_SIZE
 from nanokernel_vm.partition import Condition, Partition
-from tests.fuzz.campaign import Broken
+from tests.fuzz.campaign import Broken, still_alive
 from tests.fuzz.hypercalls import build
 from tests.fuzz.neighbour import NEIGHBOUR, check_neighbour
 from tests.guests import MS, WINDOW, symbols
@@ -158,6 +158,7 @@ def _symbol(partition: Partition, source: str, name: str) -> int:
 def _some(rng: random.Random, folder: Path, ring: int, count: int) -> None:
     victim = _Victim(folder, ring)
     for number in range(1, count + 1):
+        still_alive()
         victim.try_block(block(rng), rng)
         if number % _CHECKED == 0 or number == count:
             check_neighbour(victim.neighbour)

@@ -15,7 +15,7 @@ from nanokernel_vm.config import parse
 from nanokernel_vm.cpu.state import RBP
 from nanokernel_vm.machine import Machine
 from nanokernel_vm.partition import Partition
-from tests.fuzz.campaign import Broken
+from tests.fuzz.campaign import Broken, still_alive
 from tests.fuzz.neighbour import NEIGHBOUR, check_neighbour
 from tests.guests import WINDOW, link, symbols
 
@@ -137,5 +137,6 @@ def piece(rng: random.Random, count: int) -> int:
     tried = 0
     with tempfile.TemporaryDirectory() as folder:
         while tried < count:
+            still_alive()
             tried += _batch(rng, Path(folder))
     return tried
