@@ -109,7 +109,11 @@ def test_a_payload_is_unpacked_to_the_size_that_it_tells(
         unpack(tmp_path, bytes(image))
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=200,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(
     name=st.sampled_from(["gzip", "bzip2", "lzma", "xz"]),
     at=st.floats(0, 1, exclude_max=True),
