@@ -8,6 +8,7 @@ an empty bus, which reads all ones and swallows writes.
 import ctypes
 import hashlib
 import mmap
+from collections.abc import Callable
 from contextlib import suppress
 
 from nanokernel_vm.errors import LoadError
@@ -48,10 +49,15 @@ class Window:
         ram: All memory of the machine.
         base: Physical address of the first byte.
         size: Bytes.
+
+    Attributes:
+        written: Called with address and length after each write that did not come from
+            the processor, which may have translated what was there.
     """
 
     def __init__(self, ram: Ram, base: int, size: int) -> None:
         self.ram, self.base, self.size = ram, base, size
+        self.written: Callable[[int, int], None] = lambda pa, length: None
         self.end = base + size
         self._view, self._words = ram.view, ram.words
 
@@ -81,10 +87,11 @@ class Window:
         """Write ``data``; bytes outside the window vanish."""
         if self.base <= pa and pa + len(data) <= self.end:
             self._view[pa : pa + len(data)] = data
+            self.written(pa, len(data))
             return
-        for a, byte in enumerate(data, pa):
-            if self.base <= a < self.end:
-                self._view[a] = byte
+        first, last = max(pa, self.base), min(pa + len(data), self.end)
+        if first < last:
+            self.write(first, data[first - pa : last - pa])
 
     def digest(self) -> str:
         """SHA-256 of the window's bytes, in hex."""

@@ -9,6 +9,8 @@ The rules that make a run the same run whoever watches:
   turn is such an entry, too.
 * Whatever may let an interrupt in calls ``reschedule``; one that finds IF clear is
   tried again POLL ticks later.  Both are state; any other stop lets nothing in.
+* What the TLB holds can be seen in accessed bits.  It is flushed when the program says
+  so and on a grid of virtual time, TLB_GRID, and never for a debugger.
 * Every delivery moves the clock by BUMP, more than the longest instruction, so that the
   clock alone names a position.  It is also what a delivery costs: a turn, which ends by
   the clock, is bounded in work, too.
@@ -20,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Protocol
 
-from nanokernel_vm.clock import END, TICKS_PER_SECOND
+from nanokernel_vm.clock import END, TICKS_PER_MS, TICKS_PER_SECOND
 from nanokernel_vm.cpu import state as s
 from nanokernel_vm.cpu.cpuid import Registers, answer
 from nanokernel_vm.cpu.delivery import (
@@ -41,6 +43,7 @@ from nanokernel_vm.nanokernel.log import LENGTH, Delivered, Log, Violation
 
 BUMP = 400  # 1 us
 POLL = 4000
+TLB_GRID = 20 * TICKS_PER_MS
 # As long as this a kernel has interrupts off by mistake only: Linux's hard lockup
 # detector waits 10 s, too (kernel/watchdog.c, watchdog_thresh).
 _TOO_LONG = 10 * TICKS_PER_SECOND
@@ -147,6 +150,7 @@ class Partition:
         self._doomed = ""  # why it fails before its next jump
         self._masked: int | None = None  # since when every turn ended with IF clear
         self._entered_at = self._fruitless = 0
+        self._forget = TLB_GRID  # when all cached translations of addresses go
         self.restart_wanted = False
         self._delivery = Delivery(window)
 
@@ -238,6 +242,24 @@ class Partition:
         if self.alive:
             self.condition, self.failure = Condition.SHUT_DOWN, why
 
+    def plain(self) -> dict[str, object]:
+        """What it waits for and where its life stands, as plain data."""
+        ticker = self.ticker
+        return {
+            "clock": ticker.clock,
+            "origin": ticker.origin,
+            "expect": ticker.expect,
+            "page": ticker.page,
+            "condition": self.condition,
+            "failure": self.failure,
+            "inputs": [(time, data) for time, _, data in self.inputs],
+            "poll": self._poll,
+            "ending": self._ending,
+            "refused": self._refused,
+            "doomed": self._doomed,
+            "forget": self._forget,
+        }
+
     # -- running -------------------------------------------------------------
 
     def deadline(self) -> int | None:
@@ -294,7 +316,8 @@ class Partition:
         that cannot be fetched has no block, and may fault for ever.
         """
         due, ticker = self.deadline(), self.ticker
-        ticker.deadline = until if due is None else min(due, until)
+        stop = min(until, self._forget)
+        ticker.deadline = stop if due is None else min(due, stop)
         if ticker.interrupt:
             return Event.INTERRUPT
         if ticker.clock >= ticker.deadline and ticker.eligible(self.engine.state.rip):
@@ -314,6 +337,9 @@ class Partition:
     def _service(self) -> None:
         """At an eligible entry: let everything due happen, then interrupt."""
         now = self.clock
+        if now >= self._forget:
+            self.engine.flush_tlb()
+            self._forget = (now // TLB_GRID + 1) * TLB_GRID
         if self._ending is not None:
             self._end()
             return

@@ -37,6 +37,7 @@ static const struct {
 typedef struct {
 	PyObject_HEAD
 	struct engine engine;
+	struct stops none;	/* for one that nobody stops */
 } Core;
 
 static int core_init(Core *self, PyObject *args, PyObject *kwargs)
@@ -46,6 +47,7 @@ static int core_init(Core *self, PyObject *args, PyObject *kwargs)
 	(void)kwargs;
 	if (!PyArg_ParseTuple(args, "K", &uc))
 		return -1;
+	self->engine.stops = &self->none;
 	if (!pages_init(&self->engine.pages)) {
 		PyErr_NoMemory();
 		return -1;
@@ -115,9 +117,38 @@ static PyObject *core_death(Core *self, PyObject *unused)
 			     (unsigned long long)d->at, (unsigned long long)d->address, place(d->host_pc));
 }
 
+static PyObject *core_connect(Core *self, PyObject *args)
+{
+	unsigned long long stops, origin, base;
+
+	if (!PyArg_ParseTuple(args, "KKK", &stops, &origin, &base))
+		return NULL;
+	self->engine.stops = (struct stops *)(uintptr_t)stops;
+	self->engine.origin = (const uint64_t *)(uintptr_t)origin;
+	self->engine.base = base;
+	Py_RETURN_NONE;
+}
+
+static PyObject *core_flush_tlb(Core *self, PyObject *unused)
+{
+	(void)unused;
+	running = &self->engine;
+	original.ctl(self->engine.uc, (int)CTL_TLB_FLUSH);
+	running = NULL;
+	Py_RETURN_NONE;
+}
+
+static PyObject *core_written(Core *self, PyObject *args)
+{
+	unsigned long long pa, length;
+
+	if (!PyArg_ParseTuple(args, "KK", &pa, &length))
+		return NULL;
+	pages_written(&self->engine, pa, length);
+	Py_RETURN_NONE;
+}
+
 static PyMemberDef core_members[] = {
-	{ "stops_inside", T_BOOL, offsetof(Core, engine.exit_checks), 0,
-	  "Whether code translated from now on can be stopped inside a block." },
 	{ "lenient", T_BOOL, offsetof(Core, engine.lenient), 0,
 	  "Whether code translated from now on is decoded as Unicorn does." },
 	{ "outside", T_INT, offsetof(Core, engine.landing.outside), 0,
@@ -126,6 +157,12 @@ static PyMemberDef core_members[] = {
 };
 
 static PyMethodDef core_methods[] = {
+	{ "written", (PyCFunction)core_written, METH_VARARGS,
+	  "Take note that RAM at a physical address was written by someone else: address, length." },
+	{ "connect", (PyCFunction)core_connect, METH_VARARGS,
+	  "Addresses of a Ticker's stops and origin, and the physical address of RAM." },
+	{ "flush_tlb", (PyCFunction)core_flush_tlb, METH_NOARGS,
+	  "Drop all cached translations of addresses, at the present virtual time." },
 	{ "run", (PyCFunction)core_run, METH_O,
 	  "Run from an address until something stops the engine; uc_emu_start()'s status, or DIED: "
 	  "it must then be closed." },
@@ -165,8 +202,8 @@ static PyObject *bind(PyObject *self, PyObject *argument)
 			return PyUnicode_FromString(names[i].name);
 		*names[i].place = function;
 	}
-	if (!redirect_ends(library))
-		return PyUnicode_FromString("abort() in its linkage table");
+	if (!redirect_calls(library))
+		return PyUnicode_FromString("abort() or gettimeofday() in its linkage table");
 	if (!find_code(library))
 		return PyUnicode_FromString("segment of code");
 	Py_RETURN_NONE;

@@ -21,6 +21,8 @@
 #include <stdint.h>
 #include <structmember.h>
 
+#include "native/stops.h"
+
 /* unicorn/x86.h, enum uc_x86_reg */
 #define REG_CS 11
 #define REG_EFLAGS 25
@@ -46,7 +48,7 @@ enum event {
 	EV_SYSENTER,	/* a SYSENTER instruction; rip is behind it */
 	EV_BREAKPOINT,	/* before the instruction at `address` */
 	EV_STEP,	/* before the instruction at `address` */
-	EV_WATCH,	/* before an instruction; the one before touched `address` */
+	EV_WATCH,	/* after an instruction that touched `address` */
 };
 
 typedef struct {
@@ -67,17 +69,12 @@ typedef struct {
 	uint32_t event;
 	uint32_t tsc_per_tick;
 	volatile uint32_t interrupt;
+	struct stops stops;
 	void *uc;
 	int (*stop)(void *uc);
 	int (*reg_read)(void *uc, int reg, void *value);
 	int (*reg_write)(void *uc, int reg, const void *value);
 } Ticker;
-
-typedef struct {
-	PyObject_HEAD
-	Ticker *ticker;
-	uint32_t armed;
-} Breakpoint;
 
 typedef struct {
 	PyObject_HEAD
@@ -102,13 +99,11 @@ static void stop_uncounted(Ticker *t, void *uc, enum event event)
  * Code wrote into the block it runs in: the translator has dropped the block, undone the
  * writer and enters it again, alone.  What was noted of the writer is undone, too.
  */
-static int is_abort(const Ticker *t, uint64_t address, uint32_t size)
-{
-	return address != t->expect && t->start <= address && address + size < t->end;
-}
-
 static void undo_writer(Ticker *t, uint64_t address)
 {
+	t->stops.aborted = false;
+	if (address < t->start || address >= t->end)
+		return;
 	t->clock -= t->end - address;
 	t->expect = address;
 	t->watched = 0;
@@ -122,12 +117,41 @@ static int is_eligible(const Ticker *t, uint64_t address)
 	return address != t->expect || address >> PAGE_SHIFT != t->page;
 }
 
+static void stop_watched(Ticker *t, void *uc)
+{
+	t->address = t->watched - 1;
+	t->watched = 0;
+	stop_uncounted(t, uc, EV_WATCH);
+}
+
+/*
+ * A breakpoint comes before a step that ends at it.  It is let pass once where a run begins.
+ */
+static enum event debug_stop(Ticker *t, uint64_t address)
+{
+	int stepped = t->steps && --t->steps == 0;
+	const struct place *place = t->stops.n ? place_at(&t->stops, address) : NULL;
+
+	if (place && place->armed) {
+		if (t->passing != address)
+			return EV_BREAKPOINT;
+		t->passing = NOWHERE;
+	}
+	return stepped ? EV_STEP : EV_NONE;
+}
+
 static void on_block(void *uc, uint64_t address, uint32_t size, Ticker *t)
 {
-	if (is_abort(t, address, size))
+	enum event event;
+
+	if (t->stops.aborted)
 		undo_writer(t, address);
 	if (t->interrupt) {
 		stop_uncounted(t, uc, EV_INTERRUPT);
+		return;
+	}
+	if (t->watched) {
+		stop_watched(t, uc);
 		return;
 	}
 	if (is_eligible(t, address)) {
@@ -141,55 +165,20 @@ static void on_block(void *uc, uint64_t address, uint32_t size, Ticker *t)
 		stop_uncounted(t, uc, EV_PAUSE);
 		return;
 	}
+	event = debug_stop(t, address);
+	if (event) {
+		t->address = address;
+		stop_uncounted(t, uc, event);
+		return;
+	}
 	t->clock += size;
 	t->start = address;
 	t->page = address >> PAGE_SHIFT;
 	t->end = t->expect = address + size;
 }
 
-static void stop_watched(Ticker *t, void *uc)
-{
-	t->address = t->watched - 1;
-	t->watched = 0;
-	stop(t, uc, EV_WATCH);
-}
-
-static void on_code(void *uc, uint64_t address, uint32_t size, Ticker *t)
-{
-	(void)size;
-	if (t->event)
-		return;
-	if (t->watched) {
-		stop_watched(t, uc);
-	} else if (t->steps && --t->steps == 0) {
-		t->address = address;
-		stop(t, uc, EV_STEP);
-	}
-}
-
-static void on_breakpoint(void *uc, uint64_t address, uint32_t size, Breakpoint *b)
-{
-	Ticker *t = b->ticker;
-
-	(void)size;
-	if (!b->armed)
-		return;
-	if (t->watched) {
-		stop_watched(t, uc);
-		return;
-	}
-	if (t->passing == address) {
-		t->passing = NOWHERE;
-		return;
-	}
-	if (t->event && t->event != EV_STEP)
-		return;
-	t->address = address;
-	stop(t, uc, EV_BREAKPOINT);
-}
-
 /*
- * The store is done but rip is not past it: only note it, on_code() stops.  The hook goes
+ * The store is done but rip is not past it: only note it, on_block() stops.  The hook goes
  * by the first byte of an access and so begins before what is watched.
  */
 static void on_watched(void *uc, int type, uint64_t address, int size, int64_t value,
@@ -303,6 +292,82 @@ static PyObject *ticker_now(Ticker *t, PyObject *unused)
 	return PyLong_FromUnsignedLongLong(exact(t, rip));
 }
 
+static int make_room(struct stops *s)
+{
+	size_t room = s->room ? 2 * s->room : 16;
+	struct place *places;
+
+	if (s->n < s->room)
+		return 0;
+	places = PyMem_Realloc(s->places, room * sizeof(*places));
+	if (!places) {
+		PyErr_NoMemory();
+		return -1;
+	}
+	s->places = places;
+	s->room = room;
+	return 0;
+}
+
+static PyObject *ticker_arm(Ticker *t, PyObject *argument)
+{
+	uint64_t address = PyLong_AsUnsignedLongLongMask(argument);
+	struct stops *s = &t->stops;
+	struct place *place;
+	size_t i;
+
+	if (PyErr_Occurred())
+		return NULL;
+	place = place_at(s, address);
+	if (place) {
+		place->armed = true;
+		Py_RETURN_FALSE;
+	}
+	if (make_room(s) < 0)
+		return NULL;
+	i = find_place(s, address);
+	memmove(s->places + i + 1, s->places + i, (s->n++ - i) * sizeof(*s->places));
+	s->places[i] = (struct place){ address, true };
+	Py_RETURN_TRUE;
+}
+
+static PyObject *ticker_disarm(Ticker *t, PyObject *argument)
+{
+	uint64_t address = PyLong_AsUnsignedLongLongMask(argument);
+	struct place *place;
+
+	if (PyErr_Occurred())
+		return NULL;
+	place = place_at(&t->stops, address);
+	if (place)
+		place->armed = false;
+	Py_RETURN_NONE;
+}
+
+static PyObject *ticker_armed(Ticker *t, PyObject *argument)
+{
+	uint64_t address = PyLong_AsUnsignedLongLongMask(argument);
+	const struct place *place;
+
+	if (PyErr_Occurred())
+		return NULL;
+	place = place_at(&t->stops, address);
+	return PyBool_FromLong(place && place->armed);
+}
+
+static PyObject *ticker_prune(Ticker *t, PyObject *unused)
+{
+	struct stops *s = &t->stops;
+	size_t i, n = 0;
+
+	(void)unused;
+	for (i = 0; i < s->n; i++)
+		if (s->places[i].armed)
+			s->places[n++] = s->places[i];
+	s->n = n;
+	Py_RETURN_NONE;
+}
+
 static PyObject *ticker_io_privileged(Ticker *t, PyObject *unused)
 {
 	uint64_t cs = 0, eflags = 0;
@@ -336,13 +401,24 @@ static PyObject *self_pointer(PyObject *self, void *closure)
 	return PyLong_FromVoidPtr(self);
 }
 
-static int breakpoint_init(Breakpoint *b, PyObject *args, PyObject *kwargs);
+static PyObject *stops_pointer(PyObject *self, void *closure)
+{
+	(void)closure;
+	return PyLong_FromVoidPtr(&((Ticker *)self)->stops);
+}
+
+static PyObject *origin_pointer(PyObject *self, void *closure)
+{
+	(void)closure;
+	return PyLong_FromVoidPtr(&((Ticker *)self)->origin);
+}
+
 static int watch_init(Watch *w, PyObject *args, PyObject *kwargs);
 
-static void breakpoint_dealloc(Breakpoint *b)
+static void ticker_dealloc(Ticker *t)
 {
-	Py_XDECREF(b->ticker);
-	Py_TYPE(b)->tp_free(b);
+	PyMem_Free(t->stops.places);
+	Py_TYPE(t)->tp_free(t);
 }
 
 static void watch_dealloc(Watch *w)
@@ -370,6 +446,10 @@ static PyMemberDef ticker_members[] = {
 	FIELD(Ticker, steps, T_UINT, 0),
 	FIELD(Ticker, event, T_UINT, 0),
 	FIELD(Ticker, tsc_per_tick, T_UINT, READONLY),
+	{ "places", T_PYSSIZET, offsetof(Ticker, stops.n), READONLY,
+	  "How many addresses the translator is asked to end blocks before." },
+	{ "everywhere", T_BOOL, offsetof(Ticker, stops.everywhere), 0,
+	  "Whether every instruction is a block of its own." },
 	FIELD(Ticker, interrupt, T_UINT, 0),
 	FIELD(Ticker, uc, T_ULONGLONG, 0),
 	{ NULL },
@@ -384,6 +464,12 @@ static PyMethodDef ticker_methods[] = {
 	  "The clock before the instruction at rip of the current block." },
 	{ "now", (PyCFunction)ticker_now, METH_NOARGS,
 	  "The exact clock, between runs or inside a callback of the instruction." },
+	{ "arm", (PyCFunction)ticker_arm, METH_O,
+	  "Set a breakpoint; whether code must be translated anew to stop there." },
+	{ "disarm", (PyCFunction)ticker_disarm, METH_O, "Take a breakpoint away." },
+	{ "armed", (PyCFunction)ticker_armed, METH_O, "Whether a breakpoint is set at an address." },
+	{ "prune", (PyCFunction)ticker_prune, METH_NOARGS,
+	  "Forget breakpoints that were taken away: all code will be translated anew." },
 	{ "io_privileged", (PyCFunction)ticker_io_privileged, METH_NOARGS,
 	  "Whether IN and OUT may use any port: CPL is at most IOPL." },
 	{ NULL },
@@ -391,6 +477,13 @@ static PyMethodDef ticker_methods[] = {
 
 static PyGetSetDef pointer_getset[] = {
 	{ "pointer", self_pointer, NULL, "Address for a hook's user_data.", NULL },
+	{ NULL },
+};
+
+static PyGetSetDef ticker_getset[] = {
+	{ "pointer", self_pointer, NULL, "Address for a hook's user_data.", NULL },
+	{ "stops", stops_pointer, NULL, "Address of what the translator must know.", NULL },
+	{ "origin_pointer", origin_pointer, NULL, "Address of `origin`.", NULL },
 	{ NULL },
 };
 
@@ -402,27 +495,10 @@ static PyTypeObject ticker_type = {
 	.tp_doc = "Byte clock and stop events of one engine.",
 	.tp_new = PyType_GenericNew,
 	.tp_init = (initproc)ticker_init,
+	.tp_dealloc = (destructor)ticker_dealloc,
 	.tp_members = ticker_members,
 	.tp_methods = ticker_methods,
-	.tp_getset = pointer_getset,
-};
-
-static PyMemberDef breakpoint_members[] = {
-	FIELD(Breakpoint, armed, T_UINT, 0),
-	{ NULL },
-};
-
-static PyTypeObject breakpoint_type = {
-	PyVarObject_HEAD_INIT(NULL, 0)
-	.tp_name = "nanokernel_vm.cpu._ticker.Breakpoint",
-	.tp_basicsize = sizeof(Breakpoint),
-	.tp_flags = Py_TPFLAGS_DEFAULT,
-	.tp_doc = "One address at which a ticker's engine stops while armed.",
-	.tp_new = PyType_GenericNew,
-	.tp_init = (initproc)breakpoint_init,
-	.tp_dealloc = (destructor)breakpoint_dealloc,
-	.tp_members = breakpoint_members,
-	.tp_getset = pointer_getset,
+	.tp_getset = ticker_getset,
 };
 
 static PyTypeObject watch_type = {
@@ -436,19 +512,6 @@ static PyTypeObject watch_type = {
 	.tp_dealloc = (destructor)watch_dealloc,
 	.tp_getset = pointer_getset,
 };
-
-static int breakpoint_init(Breakpoint *b, PyObject *args, PyObject *kwargs)
-{
-	PyObject *ticker;
-
-	(void)kwargs;
-	if (!PyArg_ParseTuple(args, "O!", &ticker_type, &ticker))
-		return -1;
-	Py_INCREF(ticker);
-	b->ticker = (Ticker *)ticker;
-	b->armed = 1;
-	return 0;
-}
 
 static int watch_init(Watch *w, PyObject *args, PyObject *kwargs)
 {
@@ -470,8 +533,6 @@ static const struct {
 	void *function;
 } hooks[] = {
 	{ "ON_BLOCK", on_block },
-	{ "ON_CODE", on_code },
-	{ "ON_BREAKPOINT", on_breakpoint },
 	{ "ON_WATCHED", on_watched },
 	{ "ON_VECTOR", on_vector },
 	{ "ON_INVALID", on_invalid },
@@ -524,13 +585,11 @@ PyMODINIT_FUNC PyInit__ticker(void)
 {
 	PyObject *m;
 
-	if (PyType_Ready(&ticker_type) < 0 || PyType_Ready(&breakpoint_type) < 0 ||
-	    PyType_Ready(&watch_type) < 0)
+	if (PyType_Ready(&ticker_type) < 0 || PyType_Ready(&watch_type) < 0)
 		return NULL;
 	m = PyModule_Create(&module);
 	if (!m || add_constants(m) < 0 ||
 	    PyModule_AddObjectRef(m, "Ticker", (PyObject *)&ticker_type) < 0 ||
-	    PyModule_AddObjectRef(m, "Breakpoint", (PyObject *)&breakpoint_type) < 0 ||
 	    PyModule_AddObjectRef(m, "Watch", (PyObject *)&watch_type) < 0) {
 		Py_XDECREF(m);
 		return NULL;

@@ -18,9 +18,10 @@ from unicorn.unicorn_py3.unicorn import Uc, UcContext, uclib
 from nanokernel_vm.cpu import _interpose, _ticker
 from nanokernel_vm.cpu.cpuid import NOTHING, Registers
 from nanokernel_vm.cpu.crash import Crash, examine
+from nanokernel_vm.cpu.hook import Hook
 from nanokernel_vm.cpu.paging import AddressSpace
 from nanokernel_vm.cpu.proof import adopt, prove
-from nanokernel_vm.cpu.state import State
+from nanokernel_vm.cpu.state import State, plain
 from nanokernel_vm.memory import Window
 
 CPU_MODEL = x.UC_CPU_X86_HASWELL
@@ -122,10 +123,11 @@ class Engine:
         self.state = State.from_address(
             ctypes.cast(self._saved, ctypes.c_void_p).value or 0
         )
-        self.breakpoints: dict[int, _ticker.Breakpoint] = {}
-        self._places: dict[int, int] = {}  # hooks of breakpoints
-        self._watches: dict[tuple[bool, bool, int, int], tuple[int, _ticker.Watch]] = {}
-        self._code_hook: int | None = None
+        self._watches: dict[
+            tuple[bool, bool, int, int], tuple[Hook, _ticker.Watch]
+        ] = {}
+        self._dead: list[Hook] = []  # to be deleted when the TLB is flushed
+        self._buried = False  # deleted, and still in translated code
         self._stale = False
 
     # -- running ----------------------------------------------------------------
@@ -138,6 +140,9 @@ class Engine:
         uclib.uc_context_save(self.handle, self._saved)
         if status == _interpose.DIED:
             self._replace()
+        if self._buried:
+            self._buried = False
+            self._uc.ctl_flush_tb()
         if self._raised is not None:
             error, self._raised = self._raised, None
             raise error
@@ -159,12 +164,21 @@ class Engine:
         self.ticker.interrupt = 1
 
     def flush_translations(self) -> None:
-        """Drop all translated code; needed after memory with code has changed."""
+        """Drop all translated code, which is seen nowhere but in the time it takes."""
         self._uc.ctl_flush_tb()
 
     def flush_tlb(self) -> None:
-        """Drop all cached translations of addresses."""
-        uclib.uc_ctl(self.handle, k.UC_CTL_TLB_FLUSH | k.UC_CTL_IO_WRITE << 30)
+        """Drop all cached translations of addresses: at fixed times in every run.
+
+        A program can see what the TLB holds: it clears an accessed bit, and until the
+        entry is gone no access sets it again.  So no debugger may flush it.
+        """
+        self._bury()
+        self.core.flush_tlb()
+
+    def plain(self) -> bytes:
+        """The whole processor, hidden registers too, the same however it came there."""
+        return plain(bytes(self.state))
 
     # -- registers outside ``state`` ---------------------------------------------
 
@@ -215,30 +229,20 @@ class Engine:
 
     def insert_breakpoint(self, va: int) -> None:
         """Stop before every execution of the instruction at ``va``."""
-        breakpoint_ = self.breakpoints.get(va)
-        if breakpoint_ is None:
-            breakpoint_ = _ticker.Breakpoint(self.ticker)
-            self.breakpoints[va] = breakpoint_
-            self._places[va] = self._hook_breakpoint(va, breakpoint_)
+        if self.ticker.arm(va):
             self._stale = True
-        breakpoint_.armed = 1
 
     def remove_breakpoint(self, va: int) -> None:
-        """Stop there no more.  The hook stays, disarmed: gdb removes and inserts all
-        breakpoints around every stop, and each new hook costs a translation.
-        """
-        if va in self.breakpoints:
-            self.breakpoints[va].armed = 0
+        """Stop there no more."""
+        self.ticker.disarm(va)
 
     def forget_breakpoints(self) -> None:
-        """Delete the hooks of removed breakpoints: each slows translation down."""
-        for va in [va for va, found in self.breakpoints.items() if not found.armed]:
-            self._unhook(self._places.pop(va))
-            del self.breakpoints[va]
+        """Have code translated without regard to removed breakpoints."""
+        self._stale = True
 
     def armed(self, va: int) -> bool:
         """Whether a breakpoint is inserted at ``va``."""
-        return va in self.breakpoints and bool(self.breakpoints[va].armed)
+        return self.ticker.armed(va)
 
     def insert_watchpoint(self, read: bool, write: bool, pa: int, length: int) -> None:
         """Stop after reads, writes or both of ``length`` physical bytes of one page.
@@ -255,24 +259,17 @@ class Engine:
         """Undo ``insert_watchpoint`` of the same arguments."""
         found = self._watches.pop((read, write, pa, length), None)
         if found is not None:
-            self._unhook(found[0])
+            found[0].disarm()
+            self._dead.append(found[0])
 
     def prepare(self, stepping: bool) -> None:
         """Set up hooks for the run to come: cheap if nothing has changed."""
         if not self._watches:
             self.ticker.watched = 0  # of a watch that is gone
-        wanted = stepping or bool(self._watches)
-        if wanted and self._code_hook is None:
-            self._code_hook = self._hook(
-                k.UC_HOOK_CODE, _ticker.ON_CODE, self.ticker.pointer, 1, 0
-            )
-            self._stale = True
-        elif not wanted and self._code_hook is not None:
-            self._unhook(self._code_hook)
-            self._code_hook = None
-        if self._stale:
-            stops_inside = self._code_hook is not None or bool(self._places)
-            self.core.stops_inside = stops_inside
+        everywhere = stepping or bool(self._watches)
+        if self._stale or everywhere != self.ticker.everywhere:
+            self.ticker.everywhere = everywhere
+            self.ticker.prune()
             self._uc.ctl_flush_tb()
             self._stale = False
 
@@ -282,7 +279,10 @@ class Engine:
         """Make the library's part, with all that is always connected."""
         self._uc, self.core = _open()
         self.handle = self._uc._uch
-        self.ticker.uc = _pointer(self.handle)
+        ticker, window = self.ticker, self.window
+        self.core.connect(ticker.stops, ticker.origin_pointer, window.base)
+        ticker.uc = _pointer(self.handle)
+        window.written = self.core.written
         self._uc.ctl_exits_enabled(True)
         self._uc.ctl_set_exits([])
         self._map()
@@ -300,11 +300,9 @@ class Engine:
         self.handle.value = None  # so that the binding does not close it again
         self._open()
         self.put_state()
-        for va, breakpoint_ in self.breakpoints.items():
-            self._places[va] = self._hook_breakpoint(va, breakpoint_)
         for key, (_, watch) in self._watches.items():
             self._watches[key] = self._hook_watch(*key, watch), watch
-        self._code_hook, self._stale = None, True
+        self._dead.clear()
 
     def _map(self) -> None:
         window, violation = self.window, self._violation
@@ -334,7 +332,7 @@ class Engine:
             (k.UC_HOOK_INSN, _ticker.ON_RDTSCP, x.UC_X86_INS_RDTSCP),
         )
         for kind, function, instruction in native:
-            self._hook(kind, function, self.ticker.pointer, 1, 0, instruction)
+            self._hook(kind, function, self.ticker.pointer, extra=instruction)
         read, write = self._ports.read, self._ports.write
 
         def port_in(_uc: int, port: int, size: int, _data: int) -> int:
@@ -349,7 +347,7 @@ class Engine:
             (_CPUID(self._cpuid(self._answer_cpuid)), x.UC_X86_INS_CPUID),
         ):
             self._kept.append(callback)
-            self._hook(k.UC_HOOK_INSN, _address(callback), 0, 1, 0, instruction)
+            self._hook(k.UC_HOOK_INSN, _address(callback), 0, extra=instruction)
 
     def _cpuid(self, cpuid: Cpuid) -> Callable[[int, int], int]:
         registers = (
@@ -382,49 +380,34 @@ class Engine:
             self.core.outside -= 1
             self.ticker.clock += ACCESS
 
-    def _hook_breakpoint(self, va: int, breakpoint_: _ticker.Breakpoint) -> int:
-        pointer = breakpoint_.pointer
-        return self._hook(k.UC_HOOK_CODE, _ticker.ON_BREAKPOINT, pointer, va, va)
-
     def _hook_watch(
         self, read: bool, write: bool, pa: int, length: int, watch: _ticker.Watch
-    ) -> int:
+    ) -> Hook:
         kind = (k.UC_HOOK_MEM_READ if read else 0) | (
             k.UC_HOOK_MEM_WRITE if write else 0
         )
-        begin, last = max(pa - _WIDEST + 1, pa & -_PAGE), pa + length - 1
-        return self._hook(kind, _ticker.ON_WATCHED, watch.pointer, begin, last)
+        hook = self._hook(kind, _ticker.ON_WATCHED, watch.pointer)
+        hook.arm(max(pa - _WIDEST + 1, pa & -_PAGE), pa + length - 1)
+        return hook
 
-    def _hook(
-        self, kind: int, function: int, data: int, begin: int, end: int, extra: int = 0
-    ) -> int:
-        handle = ctypes.c_size_t()
-        status = uclib.uc_hook_add(
-            self.handle,
-            ctypes.byref(handle),
-            ctypes.c_int(kind),
-            ctypes.c_void_p(function),
-            ctypes.c_void_p(data),
-            ctypes.c_uint64(begin),
-            ctypes.c_uint64(end),
-            ctypes.c_int(extra),
-        )
-        if status:
-            raise AssertionError(f"uc_hook_add({kind:#x}) failed: {status}")
-        return handle.value
+    def _hook(self, kind: int, function: int, data: int, extra: int = 0) -> Hook:
+        return Hook(self.handle, kind, function, data, extra)
 
-    def _unhook(self, handle: int) -> None:
-        """Delete a hook without a trace in the processor or in guest memory.
+    def _bury(self) -> None:
+        """Delete dead hooks without a trace in the processor or in guest memory.
 
-        Unicorn looks up the page of every address that the hook was called for, and
-        that walk would set accessed bits and, where it fails, leave a fault pending. So
-        it gets empty page tables, and the state is put back.
+        Unicorn looks up the page of every address that a hook was called for, and that
+        walk would set accessed bits and, where it fails, leave a fault pending.  So it
+        gets empty page tables, and the state is put back; the TLB is flushed after.
         """
+        if not self._dead:
+            return
         self._uc.reg_write(x.UC_X86_REG_CR3, _EMPTY_TABLE)
-        uclib.uc_hook_del(self.handle, ctypes.c_size_t(handle))
-        self.put_state()
-        self.flush_tlb()
-        self._stale = True
+        for hook in self._dead:
+            hook.delete()
+        uclib.uc_context_restore(self.handle, self._saved)
+        self._dead.clear()
+        self._buried = True
 
 
 def _open() -> tuple[Uc, _interpose.Core]:

@@ -19,6 +19,7 @@ from unicorn.unicorn_py3.unicorn import Uc, UcContext, UcError
 from nanokernel_vm.cpu import MISSING, _interpose
 from nanokernel_vm.cpu import state as s
 from nanokernel_vm.cpu._interpose import Core
+from nanokernel_vm.cpu.hook import Hook
 from nanokernel_vm.cpu.state import CONTEXT_SIZE, State
 from nanokernel_vm.errors import EngineError
 
@@ -57,6 +58,7 @@ def prove() -> None:
         _refuse(f"its saved state has {context.size} bytes, not {CONTEXT_SIZE}")
     state = State.from_address(ctypes.cast(context.context, ctypes.c_void_p).value or 0)
     _prove_registers(uc, context, state)
+    _prove_hook(uc)
     _prove_fault(context, state)
     _prove_arithmetic(context)
     _prove_decoding()
@@ -67,6 +69,13 @@ def _refuse(why: str) -> NoReturn:
     raise EngineError(
         f"unicorn {version('unicorn')} cannot be driven: {why}; install unicorn==2.1.4"
     )
+
+
+def _prove_hook(uc: UcIntel) -> None:
+    kind, function, data = k.UC_HOOK_MEM_READ, 0x1111_0000, 0x2222_0000
+    found = Hook(uc._uch, kind, function, data).layout
+    if found != (1, 0, function, data):
+        _refuse(f"a hook's range, function and data are {found}")
 
 
 def _prove_registers(uc: UcIntel, context: UcContext, state: State) -> None:

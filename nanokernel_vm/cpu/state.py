@@ -68,6 +68,29 @@ LAYOUT = (
 CONTEXT_SIZE = 5608
 
 
+# What in CPUX86State is no state of the processor: offset, size
+_SCRATCH = (
+    (
+        144,
+        28,
+    ),  # cc_dst, cc_src, cc_src2, cc_op: flags not computed yet; rflags has them
+    # Beyond 128 bits, xmm_regs hold what helpers leave there of their own stack
+    *((824 + 64 * n + 16, 48) for n in range(32)),
+    (2872, 72),  # xmm_t0, mmx_t0: operands of an instruction that has ended
+    (5392, 8),  # exception_next_eip: of the last INT n; of a fault, as translated
+    (5464, 32),  # cpu_breakpoint: pointers to what dr0 to dr3 stand for
+    (5560, 8),  # retaddr: an address in translated code
+)
+
+
+def plain(saved: bytes) -> bytes:
+    """A saved context without what differs between equal processors."""
+    found = bytearray(saved[HEADER_SIZE:])
+    for offset, size in _SCRATCH:
+        found[offset : offset + size] = bytes(size)
+    return bytes(found)
+
+
 def _padded() -> list[tuple[str, type]]:
     fields: list[tuple[str, type]] = [("_header", ctypes.c_uint8 * HEADER_SIZE)]
     position = 0

@@ -141,7 +141,6 @@ class PartitionInferior:
             done += length
         for pa, piece in places:
             partition.window.write(pa, piece)
-        partition.engine.flush_translations()
 
     def insert_breakpoint(self, kind: BreakpointKind, addr: int, length: int) -> None:
         """Insert a breakpoint at a virtual address, or a watch on the memory there."""

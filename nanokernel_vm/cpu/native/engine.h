@@ -15,6 +15,7 @@
 
 #include "decode.h"
 #include "library.h"
+#include "stops.h"
 
 /* pages.c: the rule by which stores find translated code, by physical page */
 struct pages {
@@ -33,6 +34,8 @@ struct translation {
 	uint64_t first;		/* linear address of the block */
 	unsigned count;		/* instructions, this one included */
 	unsigned careful;	/* blocks yet to be translated one instruction at a time */
+	bool follows;		/* another instruction of the same block */
+	bool cut;		/* it begins a new block instead */
 	uint32_t hflags;
 	struct instruction instruction;
 	translate_fn *translate_insn;
@@ -63,8 +66,10 @@ struct engine {
 	struct engine *next;
 	void *uc, *cpu;
 	uint64_t rip;		/* where the next run begins */
-	bool exit_checks;	/* translate so that any instruction can stop */
 	bool lenient;		/* decode what is #UD as Unicorn does */
+	uint64_t base;		/* physical address of its RAM, one block */
+	struct stops *stops;
+	const uint64_t *origin;	/* virtual time in ticks, not quite up to date */
 	struct pages pages;
 	struct translation translation;
 	struct landing landing;
@@ -78,7 +83,7 @@ int contained(struct engine *engine, int (*work)(struct engine *));
 void land(int cause, uintptr_t host_pc, uintptr_t address) __attribute__((noreturn));
 
 /* slots.c, signals.c */
-bool redirect_ends(void *library);
+bool redirect_calls(void *library);
 bool find_code(void *library);
 void arm(void);
 
@@ -93,6 +98,7 @@ struct engine *find_by_uc(const void *uc);
 /* pages.c */
 bool pages_init(struct pages *pages);
 void pages_free(struct pages *pages);
+void pages_written(const struct engine *e, uint64_t pa, uint64_t length);
 
 static inline struct engine *engine_of_cpu(const void *cpu)
 {

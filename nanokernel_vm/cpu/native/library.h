@@ -69,6 +69,7 @@ uint64_t helper_le_ldq_mmu_x86_64(void *env, uint64_t va, uint32_t oi, uintptr_t
 void helper_le_stq_mmu_x86_64(void *env, uint64_t va, uint64_t value, uint32_t oi, uintptr_t caller);
 void cpu_loop_exit_x86_64(void *cpu) __attribute__((noreturn));
 int tcg_gen_code_x86_64(void *tcg_ctx, TranslationBlock *tb);
+void cpu_loop_exit_noexc_x86_64(void *cpu) __attribute__((noreturn));
 #pragma GCC visibility pop
 /* ... and those that it only calls. */
 void cpu_loop_exit_noexc_x86_64(void *cpu) __attribute__((noreturn));
@@ -76,6 +77,7 @@ bool cpu_restore_state_x86_64(void *cpu, uintptr_t return_address, bool will_exi
 int uc_emu_start(void *uc, uint64_t begin, uint64_t until, uint64_t timeout, size_t count);
 int uc_close(void *uc);
 int uc_ctl(void *uc, int control, ...);
+void tb_invalidate_phys_range_x86_64(void *uc, uint64_t start, uint64_t end);	/* in RAM blocks */
 
 #define ORIGINALS(X) \
 	X(tlb_fill, x86_cpu_tlb_fill_x86_64) \
@@ -96,7 +98,8 @@ int uc_ctl(void *uc, int control, ...);
 	X(restore_state, cpu_restore_state_x86_64) \
 	X(emu_start, uc_emu_start) \
 	X(close, uc_close) \
-	X(ctl, uc_ctl)
+	X(ctl, uc_ctl) \
+	X(invalidate, tb_invalidate_phys_range_x86_64)
 
 /* The library's own functions, once bind() has found them. */
 extern struct originals {

@@ -44,6 +44,18 @@ static void add(uint8_t *set, uint64_t pa)
 		set[page >> 3] |= 1 << (page & 7);
 }
 
+/* Bytes of RAM were written by someone else: what was translated from them is dropped. */
+void pages_written(const struct engine *e, uint64_t pa, uint64_t length)
+{
+	uint64_t page, start = pa - e->base;
+
+	for (page = pa >> PAGE_SHIFT; page << PAGE_SHIFT < pa + length; page++)
+		if (test(e->pages.fetched, page << PAGE_SHIFT)) {
+			original.invalidate(e->uc, start, start + length);
+			return;
+		}
+}
+
 bool x86_cpu_tlb_fill_x86_64(void *cpu, uint64_t va, int size, int access, int mmu_idx, bool probe,
 			     uintptr_t retaddr)
 {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The library's calls of abort() and exit(), by its linkage table.  The C library precedes
- * this module in the global scope, so that defining them here would not do.  Nor would a
- * handler of SIGABRT: with that the C library ends a process whose heap is broken, and such a
- * one must not go on.
+ * The library's calls of abort(), exit() and gettimeofday(), by its linkage table.  The C
+ * library precedes this module in the global scope, so that defining them here would not do.
+ * Nor would a handler of SIGABRT: with that the C library ends a process whose heap is broken,
+ * and such a one must not go on.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -11,9 +11,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "engine.h"
+
+#define TICKS_PER_US 400	/* clock.py */
 
 static bool inside(void)
 {
@@ -34,13 +37,31 @@ static void on_exit_call(int status)
 	land(EXITED, (uintptr_t)__builtin_return_address(0), status);
 }
 
+/*
+ * A TLB that little was used of in 100 ms gets smaller (qemu/accel/tcg/cputlb.c,
+ * tlb_mmu_resize_locked), and its size decides what stays in it, which programs see in
+ * accessed bits.  So this is virtual time: the clock at the last entry that is the same one in
+ * every run.
+ */
+static int on_time(struct timeval *now, void *zone)
+{
+	uint64_t ticks = running && running->origin ? *running->origin : 0;
+	uint64_t us = ticks / TICKS_PER_US;
+
+	(void)zone;
+	now->tv_sec = us / 1000000;
+	now->tv_usec = us % 1000000;
+	return 0;
+}
+
 static const struct {
 	const char *name;
 	void *stand_in;
 	bool needed;
-} ends[] = {
+} calls[] = {
 	{ "abort", on_abort, true },
 	{ "exit", on_exit_call, false },
+	{ "gettimeofday", on_time, true },
 };
 
 struct linkage {
@@ -94,8 +115,8 @@ static bool redirect(const struct link_map *map, const struct linkage *l, const 
 	return false;
 }
 
-/* False if the library calls abort() by a way that is not known. */
-bool redirect_ends(void *library)
+/* False if the library calls one by a way that is not known. */
+bool redirect_calls(void *library)
 {
 	struct link_map *map;
 	struct linkage linkage;
@@ -104,8 +125,8 @@ bool redirect_ends(void *library)
 	if (dlinfo(library, RTLD_DI_LINKMAP, &map))
 		return false;
 	linkage = read_linkage(map);
-	for (n = 0; n < sizeof(ends) / sizeof(*ends); n++)
-		if (!redirect(map, &linkage, ends[n].name, ends[n].stand_in) && ends[n].needed)
+	for (n = 0; n < sizeof(calls) / sizeof(*calls); n++)
+		if (!redirect(map, &linkage, calls[n].name, calls[n].stand_in) && calls[n].needed)
 			return false;
 	return true;
 }

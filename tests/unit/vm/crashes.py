@@ -73,7 +73,7 @@ def give_back(guest: Victim) -> None:
 
 def hook(engine: Engine, function: int, va: int) -> None:
     """Call ``function`` before the instruction at ``va``."""
-    engine._hook(k.UC_HOOK_CODE, function, 0, va, va)
+    engine._hook(k.UC_HOOK_CODE, function, 0).arm(va, va)
 
 
 def address(function: object) -> int:

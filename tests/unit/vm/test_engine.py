@@ -220,6 +220,18 @@ def test_a_removed_breakpoint_stops_no_more() -> None:
     assert not guest.engine.armed(guest.label("again"))
 
 
+def test_breakpoints_that_were_removed_leave_nothing() -> None:
+    guest = Tiny(LOOP)
+    for place in range(2000):
+        guest.engine.insert_breakpoint(place)
+        guest.engine.prepare(stepping=False)
+        guest.engine.remove_breakpoint(place)
+        assert guest.ticker.places == 1
+    guest.engine.forget_breakpoints()
+    guest.engine.prepare(stepping=False)
+    assert guest.ticker.places == 0
+
+
 def test_an_inserted_breakpoint_is_not_in_memory() -> None:
     guest = Tiny(LOOP)
     before = guest.window.digest()

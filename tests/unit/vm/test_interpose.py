@@ -86,3 +86,45 @@ fault:
         + CODE
     )
     assert guest.finish() == [14]
+
+
+def test_a_store_of_somebody_else() -> None:
+    """A debugger's or a device's: the processor did not see it."""
+    guest = Tiny("main:\n1: call code; report %eax; jmp 1b" + CODE)
+    for value in (2, 3):
+        guest.run(guest.clock + 1000)
+        guest.window.write(guest.label("code") + 1, bytes((value,)))
+    guest.run(guest.clock + 1000)
+    assert list(dict.fromkeys(guest.reports)) == [1, 2, 3]
+
+
+def test_a_frame_that_is_pushed_over_code() -> None:
+    """The error code becomes an operand, and the low byte of rip, 0xc3, a RET."""
+    guest = Tiny(
+        """
+main:
+    gate 13, on_fault
+    call code
+    report %eax
+    mov %rsp, %rbp
+    lea code+2+48(%rip), %rsp
+    mov $0x78, %eax
+    jmp fault
+.p2align 8
+.skip 0xc3
+fault:
+    mov %eax, %ds
+on_fault:
+    mov %rbp, %rsp
+    call code
+    report %eax
+    die
+.p2align 12
+.skip 62
+code:
+    movabs $1, %rax
+    ret
+.p2align 12
+"""
+    )
+    assert guest.finish() == [1, 0x78]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nanokernel_vm.cpu import proof
+from nanokernel_vm.cpu import hook, proof
 from nanokernel_vm.cpu._interpose import Core
 from nanokernel_vm.cpu.state import CONTEXT_SIZE, HEADER_SIZE, LAYOUT, State
 from nanokernel_vm.errors import EngineError
@@ -104,3 +104,14 @@ def test_the_fields_do_not_overlap() -> None:
     starts = [offset for _, offset, _ in LAYOUT]
     assert all(e <= s for e, s in zip(ends, starts[1:], strict=False))
     assert HEADER_SIZE + ends[-1] <= CONTEXT_SIZE
+
+
+def test_a_hook_that_looks_otherwise_is_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fields = hook._Layout._fields_
+    swapped = (*fields[:1], ("more", ctypes.c_uint64), *fields[1:])
+    moved = type("Moved", (ctypes.Structure,), {"_fields_": swapped})
+    monkeypatch.setattr(hook, "_Layout", moved)
+    with pytest.raises(EngineError, match="a hook's range"):
+        prove()
