@@ -2,7 +2,7 @@
 """Puts a partition together: the only place where ports and lines meet devices."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nanokernel_vm.abi import layout as abi
 from nanokernel_vm.clock import TICKS_PER_SECOND
@@ -36,6 +36,7 @@ class Board:
         console_input: Types bytes at that UART; None if it has none.
         console_backlog: How many bytes typed there have not been received yet.
         guest: Its registrations with the nanokernel, if it makes any.
+        devices: Every chip on its ports, by name and first port.
     """
 
     config: PartitionConfig
@@ -45,6 +46,7 @@ class Board:
     console_input: Callable[[bytes], None] | None = None
     console_backlog: Callable[[], int] = lambda: 0
     guest: Guest | None = None
+    devices: dict[str, Device] = field(default_factory=dict)
 
 
 def build_board(config: PartitionConfig, ram: Ram, machine: MachineConfig) -> Board:
@@ -157,6 +159,12 @@ class _Wiring:
             timed += _CHIPS[device.chip](self, device)
         partition.timed = timed
 
+    def map(self, base: int, device: Device, controller: bool = False) -> None:
+        """Put a chip on the board."""
+        self._ports.map(base, device, controller)
+        name = type(device).__name__.lower()
+        self._board.devices[f"{name}@{base:#x}"] = device
+
     def line(self, irq: int) -> Callable[[bool], None]:
         """The interrupt line ``irq`` as a device drives it."""
         controller = self._pics or self._lines
@@ -174,20 +182,20 @@ class _Wiring:
         pics = self._pics = PicPair()
         self._partition.controller = pics
         for base, chip in ((0x20, pics.master), (0xA0, pics.slave), (0x4D0, pics.elcr)):
-            self._ports.map(base, chip, controller=True)
+            self.map(base, chip, controller=True)
         return []
 
     def pit(self, device: DeviceConfig) -> list[Timed]:
         pit = self._pit = Pit8254(
             self.line(device.irq or 0), self._partition, self._partition.wake
         )
-        self._ports.map(device.port, pit)
+        self.map(device.port, pit)
         return [pit]
 
     def portb(self, device: DeviceConfig) -> list[Timed]:
         pit = self._pit
         if pit is not None:
-            self._ports.map(device.port, PortB(pit.set_gate, pit.out, self._partition))
+            self.map(device.port, PortB(pit.set_gate, pit.out, self._partition))
         return []
 
     def cmos(self, device: DeviceConfig) -> list[Timed]:
@@ -197,7 +205,7 @@ class _Wiring:
             self._epoch,
             self._partition.wake,
         )
-        self._ports.map(device.port, cmos)
+        self.map(device.port, cmos)
         return [cmos]
 
     def uart(self, device: DeviceConfig) -> list[Timed]:
@@ -207,27 +215,27 @@ class _Wiring:
             self._partition,
             self._partition.wake,
         )
-        self._ports.map(device.port, uart)
+        self.map(device.port, uart)
         if self._board.console_input is None:
             self._board.console_input = uart.receive
             self._board.console_backlog = uart.backlog
         return [uart]
 
     def i8042(self, _: DeviceConfig) -> list[Timed]:
-        self._ports.map(0x60, Floating(1))
-        self._ports.map(0x64, I8042(self._reset))
+        self.map(0x60, Floating(1))
+        self.map(0x64, I8042(self._reset))
         return []
 
     def pci(self, device: DeviceConfig) -> list[Timed]:
-        self._ports.map(device.port, Pci(self._reset))
+        self.map(device.port, Pci(self._reset))
         return []
 
     def post(self, device: DeviceConfig) -> list[Timed]:
-        self._ports.map(device.port, Post())
+        self.map(device.port, Post())
         return []
 
     def reset(self, device: DeviceConfig) -> list[Timed]:
-        self._ports.map(device.port, PortA(self._reset))
+        self.map(device.port, PortA(self._reset))
         return []
 
     def _reset(self) -> None:

@@ -88,7 +88,7 @@ def app() -> None:
     metavar="PARTITION=stdio|pty|FILE",
     help="Where a console goes (repeatable).",
 )
-@click.option("--digest", is_flag=True, help="Print SHA-256 of RAM and CPU at the end.")
+@click.option("--digest", is_flag=True, help="Print SHA-256 of all state at the end.")
 @_json
 def run(gdb: str, no_gdb: bool, **others: Any) -> int:
     """Boot the machine and serve gdb.

@@ -2,7 +2,6 @@
 """``nk run``: boots a machine, joins its consoles, serves gdb, says how it ended."""
 
 import asyncio
-import hashlib
 import json as json_module
 import logging
 from collections.abc import Callable
@@ -17,8 +16,8 @@ from nanokernel_vm.cli.outlet import Voice, drop_output
 from nanokernel_vm.cli.wishes import heard
 from nanokernel_vm.clock import TICKS_PER_SECOND
 from nanokernel_vm.config import load
-from nanokernel_vm.cpu.registers import Registers
 from nanokernel_vm.debug import DebugMachine
+from nanokernel_vm.digest import digest
 from nanokernel_vm.machine import Machine
 from nanokernel_vm.partition import Condition
 from nanokernel_vm.symbols import symbol_file
@@ -163,14 +162,13 @@ class Run:
             "violations": p.log.violated,
         }
         if self.options.digest:
-            registers = Registers(p.engine, p.pid).read_all()
-            row["ram"] = p.window.digest()
-            row["cpu"] = hashlib.sha256(registers).hexdigest()
+            found = digest(board)
+            row |= {**found.rows(), "whole": found.whole}
         return row
 
 
 def _digest(name: str, row: dict[str, object]) -> str:
-    return f"{name}: ram {row['ram']} cpu {row['cpu']} ticks {row['ticks']}"
+    return f"{name}: {row['whole']} ticks {row['ticks']}"
 
 
 def run_machine(options: Options) -> int:

@@ -17,6 +17,7 @@ stack dead: tasks that exited, faults that unwound.
 import struct
 from collections import Counter, OrderedDict, deque
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import NamedTuple, Protocol
 
 from nanokernel_vm.abi.frame import (
@@ -129,6 +130,11 @@ class Frames:
     def out(self) -> Mapping[int, Built]:
         """Those built and not known to be gone, by sequence, the oldest first."""
         return self._out
+
+    def state(self) -> dict[str, object]:
+        """A copy of everything that a snapshot must hold; the log is none of it."""
+        kept = ("_owner", "log")
+        return deepcopy({k: v for k, v in vars(self).items() if k not in kept})
 
     # -- building --------------------------------------------------------------
 

@@ -81,6 +81,17 @@ class Guest:
         handler = self._table.get(function)
         return Error.ENOSYS if handler is None else handler(a, b, c)
 
+    def state(self) -> dict[str, object]:
+        """A copy of everything that a snapshot must hold."""
+        return {
+            "gates": dict(self.gates),
+            "syscall": self.syscall,
+            "lines": self.lines.state(),
+            "timer": self.timer,
+            "panic": self.panic,
+            "frames": self.frames.state() if self.frames is not None else None,
+        }
+
     def deadline(self) -> int | None:
         """When the timer is due, in ticks."""
         return self.timer

@@ -51,5 +51,9 @@ class InterruptLines:
         """End the service of a line."""
         self.in_service &= ~(1 << line)
 
+    def state(self) -> dict[str, int]:
+        """Everything that a snapshot must hold."""
+        return dict(vars(self))
+
     def _deliverable(self) -> int:
         return (self.pending | self.level) & ~self.masked & ~self.in_service

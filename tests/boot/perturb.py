@@ -2,8 +2,9 @@
 """A debugger that does everything it can, at random places, and must change nothing.
 
 Runs a machine to a fixed virtual time while it stops, steps, inserts breakpoints and
-watchpoints, reads memory and registers, changes the scheduler's quantum and drops
-translations.  ``fingerprint`` is what must come out the same.
+watchpoints, reads memory and registers, writes and restores them, changes the
+scheduler's quantum, drops translations, and has clients come and go over the real stub.
+``fingerprint`` is what must come out the same.
 """
 
 import asyncio
@@ -15,19 +16,24 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from nanokernel_vm.clock import TICKS_PER_MS
 from nanokernel_vm.cpu.engine import NEVER
-from nanokernel_vm.cpu.registers import Registers
 from nanokernel_vm.debug import DebugMachine, PartitionInferior
+from nanokernel_vm.digest import digest
 from nanokernel_vm.machine import Machine
 from nanokernel_vm.partition import Partition
 from stub import amd64
 from stub.errors import TargetError
 from stub.ids import ALL, ThreadId
+from stub.server import parse_endpoint, serve
 from stub.stops import AtBreakpoint, AtWatchpoint, StopReason
 from stub.target import Action, BreakpointKind
+from tests.raw_client import RawClient
 
 _RIP, _RSP = amd64.BY_NAME["rip"].number, amd64.BY_NAME["rsp"].number
 GRID = 20 * TICKS_PER_MS  # runs end on it; every quantum divides it
 QUANTA = (1, 2, 4, 5, 10, 20)
+#: Registers that a call of a function sets, and others
+_LENT = ("rip", "rsp", "rdi", "rax", "r11", "eflags", "xmm3", "st0", "fs_base")
+_PATIENCE = 60.0  # seconds
 _WATCHES = (BreakpointKind.WRITE, BreakpointKind.READ, BreakpointKind.ACCESS)
 
 
@@ -73,15 +79,13 @@ def fingerprint(machine: Machine) -> dict[str, object]:
     for board in machine.boards:
         p = board.partition
         deliveries = hashlib.sha256(repr(list(p.log.deliveries)).encode())
-        registers = Registers(p.engine, p.pid).read_all()
         found |= {
             f"{p.name} clock": p.clock,
             f"{p.name} condition": p.condition,
             f"{p.name} delivered": p.log.delivered,
             f"{p.name} deliveries": deliveries.hexdigest(),
-            f"{p.name} registers": registers.hex(),
             f"{p.name} console": bytes(board.console.output),
-            f"{p.name} ram": p.window.digest(),
+            **{f"{p.name} {part}": d for part, d in digest(board).rows().items()},
         }
     return found
 
@@ -118,7 +122,9 @@ class Perturber:
     ) -> None:
         self._machine, self._end, self._pace = machine, end, pace
         self._random = random.Random(seed)
-        self._debug = DebugMachine(machine, {})
+        self._debug = DebugMachine(machine, {}, self._on_end)
+        self._ended = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._inferiors = {
             i.pid: i
             for i in self._debug.inferiors()
@@ -135,9 +141,15 @@ class Perturber:
         try:
             asyncio.run(self._run())
         finally:
+            self._loop = None
             self._debug.close()
 
+    def _on_end(self) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._ended.set)
+
     async def _run(self) -> None:
+        self._loop = asyncio.get_running_loop()
         while running := _before(self._machine, self._end):
             await self._continue()
             self.done["stops"] += 1
@@ -251,18 +263,70 @@ class Perturber:
         self.done["interrupts"] += 1
 
     async def _forget(self, inferior: PartitionInferior) -> None:
-        """Drop translations of code, of addresses, or both."""
-        choice = self._random.randrange(3)
-        if choice != 0:
-            inferior.partition.engine.flush_tlb()
-        if choice != 1:
-            inferior.partition.engine.flush_translations()
+        """Drop translations of code."""
+        inferior.partition.engine.flush_translations()
         self.done["flushes"] += 1
 
     async def _deal(self, _: PartitionInferior) -> None:
         """Deal out time in other quanta."""
         self._machine.quantum = self._random.choice(QUANTA) * TICKS_PER_MS
         self.done["quanta"] += 1
+
+    async def _pretend(self, inferior: PartitionInferior) -> None:
+        """Do all that gdb does for ``call f()`` but run it, and undo it as gdb does."""
+        registers = inferior.read_registers(1)
+        rsp, rip = self._register(inferior, _RSP), self._register(inferior, _RIP)
+        kept = {
+            addr: inferior.read_memory(addr & NEVER, length)
+            for addr, length in ((rsp - 256, 256), (rip, 15))
+        }
+        for name in self._random.choices(_LENT, k=6):
+            register = amd64.BY_NAME[name]
+            value = self._random.randbytes(register.size)
+            inferior.write_register(1, register.number, value)
+        for addr, data in kept.items():
+            if data:
+                inferior.write_memory(addr & NEVER, self._random.randbytes(len(data)))
+        for addr, data in kept.items():
+            if data:
+                inferior.write_memory(addr & NEVER, data)
+        inferior.write_registers(1, registers)
+        self.done["calls"] += 1
+
+    async def _visit(self, inferior: PartitionInferior) -> None:
+        """A client comes, looks, goes away, and the machine runs on without any."""
+        soon = max(p.clock for p in self._machine.partitions) + TICKS_PER_MS
+        if soon + 2 * GRID > self._end:
+            return
+        self._machine.goal = lambda: any(
+            p.clock >= soon for p in self._machine.partitions
+        )
+        server = await serve(self._debug, parse_endpoint("localhost:0"))
+        try:
+            async with RawClient.connected(server.address) as client:
+                await client.ask(b"qSupported:multiprocess+;swbreak+")
+                await client.ask(b"Hgp%x.1" % inferior.pid)
+                for request in (b"?", b"g", b"m%x,40" % self._register(inferior, _RSP)):
+                    await client.ask(request)
+                if self._random.randrange(2):
+                    await client.ask(b"D;%x" % inferior.pid)
+            await self._run_unwatched()
+        finally:
+            server.close()
+            await server.wait_closed()
+        self._debug.attach()
+        self.done["visits"] += 1
+
+    async def _run_unwatched(self) -> None:
+        """Wait for what the client has left running, wholly or in part."""
+        async with asyncio.timeout(_PATIENCE):
+            while not (self._machine.goal() and self._at_rest()):
+                await self._ended.wait()
+                self._ended.clear()
+
+    def _at_rest(self) -> bool:
+        free = self._debug._free
+        return free is not None and free.done()
 
     def _near_the_end(self, partition: Partition) -> bool:
         """Whether a step, which may wait for a whole quantum, could lead past it."""
@@ -284,5 +348,5 @@ class Perturber:
             _break,
             _watch,
         ),
-        *(_interrupt, _forget, _deal),
+        *(_interrupt, _forget, _deal, _pretend, _visit),
     )

@@ -17,6 +17,7 @@ from nanokernel_vm.debug.monitor.command import (
     count,
     number,
 )
+from nanokernel_vm.digest import digest
 from nanokernel_vm.partition import Partition
 
 _XP_MAX = 4096
@@ -145,14 +146,16 @@ def _violations_text(answer: dict[str, Any]) -> Iterator[str]:
 
 
 def _digest(request: Request) -> dict[str, str]:
-    return {
-        "partition": request.partition.name,
-        "sha256": request.partition.window.digest(),
-    }
+    board = request.machine.board(request.partition.name)
+    if board is None:
+        raise AssertionError(request.partition.name)
+    found = digest(board)
+    return {"partition": request.partition.name, **found.rows(), "whole": found.whole}
 
 
 def _digest_text(row: dict[str, str]) -> Iterable[str]:
-    return (f"{row['partition']}: RAM {row['sha256']}",)
+    yield f"{row.pop('partition')}: {row['whole']}"
+    yield from (f"  {name:10} {found}" for name, found in row.items())
 
 
 def _xp(request: Request) -> dict[str, Any]:
@@ -241,7 +244,7 @@ COMMANDS = (
         "violations", "accesses to what it does not own", (), _violations,
         _violations_text, True,
     ),
-    Command("digest", "SHA-256 of all of its memory", (), _digest, _digest_text, True),
+    Command("digest", "SHA-256 of all of its state", (), _digest, _digest_text, True),
     Command("xp", "dump physical memory", (_ADDRESS, _LENGTH), _xp, _xp_text, True),
     Command(
         "translate", "walk the page tables", (_ADDRESS,), _translate, _translate_text,
