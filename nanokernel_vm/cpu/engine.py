@@ -34,6 +34,10 @@ _BUS_END = 1 << 46  # addresses that a page table entry may name and a bus answe
 _PAGE = 0x1000
 # What a processor has after power-up (SDM vol. 3, table 9-1), and Unicorn has not
 _RESET_MXCSR, _RESET_FPCW = 0x1F80, 0x40
+# Page faults (SDM vol. 3, 4.7): vector, and error code of a write and of a fetch
+_PF, _OF_WRITE, _OF_FETCH = 14, 2, 0x10
+_GP = 13
+_HALF = 1 << 47  # below it, and as much at the top, addresses are canonical
 _WIDEST = 8  # bytes of one memory access as its hook sees it
 _EMPTY_TABLE = _BUS_END  # a page of zeros, beyond what a guest can reach
 
@@ -136,6 +140,7 @@ class Engine:
         """Run until an event; ``state`` is then what the processor holds."""
         ticker = self.ticker
         ticker.event = 0
+        cr2 = self.state.cr[2]
         status = self.core.run(self.state.rip)
         uclib.uc_context_save(self.handle, self._saved)
         if status == _interpose.DIED:
@@ -146,13 +151,58 @@ class Engine:
         if self._raised is not None:
             error, self._raised = self._raised, None
             raise error
+        failed = bool(status) and not ticker.event
+        fetching = failed or self._fetch_faulted()
         ticker.settle(self.state.rip)
         if status == _interpose.DIED:
             return Event.CRASH
-        if status and not ticker.event:
+        if fetching:
+            stop = self._before_fetch()
+            if stop is not None:
+                self.state.cr[2] = cr2
+                self.put_state()
+                return stop
+        if failed:
             self.error = status
             return Event.ERROR
         return Event(ticker.event)
+
+    def _fetch_faulted(self) -> bool:
+        """Whether the exception is that the instruction at rip cannot be fetched.
+
+        A page fault says so where pages may forbid it (SDM vol. 3, 4.7, bit I/D); else
+        rip is in no block that was entered, or is what was read.  Unicorn raises what
+        a processor would raise in the jump, #GP for an address that is not canonical,
+        at its target, too.
+        """
+        state, ticker = self.state, self.ticker
+        if ticker.event != Event.VECTOR or state.is_software:
+            return False
+        if ticker.vector == _GP:
+            return state.rip + _HALF & NEVER >= 2 * _HALF
+        if ticker.vector != _PF or state.error_code & _OF_WRITE:
+            return False
+        entered = ticker.start <= state.rip < ticker.end
+        return not entered or bool(
+            state.error_code & _OF_FETCH or state.cr[2] == state.rip
+        )
+
+    def _before_fetch(self) -> Event | None:
+        """What comes before a fault of fetching the instruction at rip, if anything.
+
+        Traps of the instruction before it and breakpoints (SDM vol. 3, table 6-2,
+        "Priority Among Concurrent Events").  No hook has seen that place: there is
+        nothing to translate.  The fault is not held back: it comes again when the
+        processor runs on from here, in the same state and at the same clock.
+        """
+        ticker, rip = self.ticker, self.state.rip
+        if self.armed(rip) and ticker.passing != rip:
+            return Event.BREAKPOINT
+        if ticker.steps == 1:
+            return Event.STEP
+        if ticker.passing == rip:
+            ticker.passing = NEVER
+        return None
 
     def put_state(self) -> None:
         """Load the processor with ``state`` as edited."""

@@ -54,7 +54,7 @@ class PartitionInferior:
             tuple[BreakpointKind, int, int], list[tuple[int, int]]
         ] = {}
         self.killed = False
-        self._moved = False
+        self._came_to: int | None = None  # the pc, if it has been set since
 
     @property
     def pid(self) -> int:
@@ -101,17 +101,21 @@ class PartitionInferior:
         self._moving(lambda: self._registers.write(number, data))
 
     def _moving(self, change: Callable[[], None]) -> None:
-        state = self.partition.engine.state
-        before = state.rip
+        if self._came_to is None:
+            self._came_to = self.partition.engine.state.rip
         change()
-        self._moved = self._moved or state.rip != before
 
     def prepare(self, stepping: bool) -> None:
-        """Get ready to run: past a breakpoint here, unless the pc was set to it."""
+        """Get ready to run: past a breakpoint here, unless the pc was set to it.
+
+        A pc that is back where it was, as after a call of a function, was not set.
+        """
         partition, engine = self.partition, self.partition.engine
-        partition.ticker.passing = NEVER if self._moved else engine.state.rip
+        rip = engine.state.rip
+        moved = self._came_to not in (None, rip)
+        partition.ticker.passing = NEVER if moved else rip
         partition.ticker.steps = 2 if stepping else 0
-        self._moved = False
+        self._came_to = None
         engine.prepare(stepping)
 
     def read_memory(self, addr: int, length: int) -> bytes:
