@@ -8,10 +8,10 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from nanokernel_vm.cpu.delivery import address_space
 from nanokernel_vm.cpu.engine import NEVER
 from nanokernel_vm.cpu.registers import Registers
 from nanokernel_vm.cpu.state import RBP, RSP
+from nanokernel_vm.debug.sight import Sight
 from nanokernel_vm.partition import Condition, Outcome, Partition
 from stub import amd64
 from stub.errors import Errno, TargetError
@@ -33,7 +33,6 @@ _WATCHES = {
     BreakpointKind.READ: Watch.READ,
     BreakpointKind.ACCESS: Watch.ACCESS,
 }
-_SPACE = 1 << 64
 _EXPEDITED = (amd64.BY_NAME["rbp"], amd64.BY_NAME["rsp"], amd64.BY_NAME["rip"])
 
 
@@ -120,31 +119,17 @@ class PartitionInferior:
 
     def read_memory(self, addr: int, length: int) -> bytes:
         """Read through the page tables, up to the first byte that is not mapped."""
-        partition, pieces, got = self.partition, [], 0
-        space = address_space(partition.engine.state, partition.window)
-        length = min(length, _SPACE - addr)
-        while got < length:
-            page = space.page(addr + got)
-            if page is None:
-                break
-            piece = partition.window.read(page.pa, min(page.left, length - got))
-            pieces.append(piece)
-            got += len(piece)
-        return b"".join(pieces)
+        partition = self.partition
+        pieces = Sight(partition).pieces(addr, length)
+        return b"".join(partition.window.read(pa, size) for pa, size in pieces)
 
     def write_memory(self, addr: int, data: bytes) -> None:
         """Write through the page tables, read-only pages too, all or nothing."""
-        partition, places, done = self.partition, [], 0
-        space = address_space(partition.engine.state, partition.window)
-        while done < len(data):
-            page = space.page(addr + done) if addr + done < _SPACE else None
-            if page is None:
-                raise TargetError(Errno.EFAULT, f"{addr + done:#x} is not mapped")
-            length = min(page.left, len(data) - done)
-            places.append((page.pa, data[done : done + length]))
-            done += length
-        for pa, piece in places:
-            partition.window.write(pa, piece)
+        partition, done = self.partition, 0
+        places = self._physical(addr, len(data))
+        for pa, size in places:
+            partition.window.write(pa, data[done : done + size])
+            done += size
 
     def insert_breakpoint(self, kind: BreakpointKind, addr: int, length: int) -> None:
         """Insert a breakpoint at a virtual address, or a watch on the memory there."""
@@ -229,13 +214,8 @@ class PartitionInferior:
         }
 
     def _physical(self, addr: int, length: int) -> list[tuple[int, int]]:
-        partition, ranges, done = self.partition, [], 0
-        space = address_space(partition.engine.state, partition.window)
-        while done < length:
-            page = space.page(addr + done)
-            if page is None:
-                raise TargetError(Errno.EFAULT, f"{addr + done:#x} is not mapped")
-            size = min(page.left, length - done)
-            ranges.append((page.pa, size))
-            done += size
-        return ranges
+        pieces = list(Sight(self.partition).pieces(addr, length))
+        end = addr + sum(size for _, size in pieces)
+        if end < addr + length:
+            raise TargetError(Errno.EFAULT, f"{end:#x} is not mapped")
+        return pieces

@@ -4,7 +4,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from nanokernel_vm.cpu.delivery import address_space
 from nanokernel_vm.debug.monitor import text
 from nanokernel_vm.debug.monitor.command import (
     Command,
@@ -14,6 +13,7 @@ from nanokernel_vm.debug.monitor.command import (
     count,
     number,
 )
+from nanokernel_vm.debug.sight import Sight
 from nanokernel_vm.linux.awareness import interrupts, stacks
 from nanokernel_vm.linux.awareness.locks import Locks, locks
 from nanokernel_vm.linux.awareness.log import Record, dmesg
@@ -76,9 +76,8 @@ def _meminfo(request: Request) -> Meminfo:
 
 
 def _pte(request: Request) -> Translation:
-    partition = request.partition
-    space = address_space(partition.engine.state, partition.window)
     address = request.get("ADDRESS") & (1 << 64) - 1
+    space = Sight(request.partition).space_of(address)
     return page_walk(request.kernel, space, address, request.get("PID"))
 
 

@@ -7,7 +7,6 @@ from itertools import islice
 from typing import Any
 
 from nanokernel_vm.clock import TICKS_PER_SECOND
-from nanokernel_vm.cpu.delivery import address_space
 from nanokernel_vm.cpu.paging import Level
 from nanokernel_vm.debug.monitor.command import (
     Command,
@@ -17,6 +16,7 @@ from nanokernel_vm.debug.monitor.command import (
     count,
     number,
 )
+from nanokernel_vm.debug.sight import Sight
 from nanokernel_vm.digest import digest
 from nanokernel_vm.partition import Partition
 
@@ -190,8 +190,7 @@ def _xp_text(row: dict[str, Any]) -> Iterator[str]:
 
 def _translate(request: Request) -> dict[str, Any]:
     address = request.get("ADDRESS") & (1 << 64) - 1
-    partition = request.partition
-    walk = address_space(partition.engine.state, partition.window).walk(address)
+    walk = Sight(request.partition).space_of(address).walk(address)
     page = walk.page
     return {
         "address": address,
