@@ -66,6 +66,7 @@ static void core_dealloc(Core *self)
 {
 	abandon(&self->engine);
 	pages_free(&self->engine.pages);
+	watch_free(&self->engine.watches);
 	Py_TYPE(self)->tp_free(self);
 }
 
@@ -138,6 +139,38 @@ static PyObject *core_flush_tlb(Core *self, PyObject *unused)
 	Py_RETURN_NONE;
 }
 
+/* Who is told of what is watched, and the memory in which page tables are. */
+static PyObject *core_report_to(Core *self, PyObject *args)
+{
+	struct watches *w = &self->engine.watches;
+	unsigned long long ticker, note, anew, alone, ram, base, size;
+
+	if (!PyArg_ParseTuple(args, "KKKKKKK", &ticker, &note, &anew, &alone, &ram, &base, &size))
+		return NULL;
+	w->ticker = (void *)(uintptr_t)ticker;
+	w->note = (note_fn *)(uintptr_t)note;
+	w->begin_anew = (begin_anew_fn *)(uintptr_t)anew;
+	w->is_alone = (is_alone_fn *)(uintptr_t)alone;
+	w->ram = (uint8_t *)(uintptr_t)ram;
+	w->base = base;
+	w->size = size;
+	Py_RETURN_NONE;
+}
+
+static PyObject *core_watch(Core *self, PyObject *argument)
+{
+	Py_buffer words;
+	bool done;
+
+	if (PyObject_GetBuffer(argument, &words, PyBUF_SIMPLE) < 0)
+		return NULL;
+	done = watch_set(&self->engine, words.buf, words.len / sizeof(uint64_t));
+	PyBuffer_Release(&words);
+	if (!done)
+		return PyErr_NoMemory();
+	Py_RETURN_NONE;
+}
+
 static PyObject *core_written(Core *self, PyObject *args)
 {
 	unsigned long long pa, length;
@@ -145,7 +178,17 @@ static PyObject *core_written(Core *self, PyObject *args)
 	if (!PyArg_ParseTuple(args, "KK", &pa, &length))
 		return NULL;
 	pages_written(&self->engine, pa, length);
+	watch_store(&self->engine, pa, length);
 	Py_RETURN_NONE;
+}
+
+static PyObject *core_page(Core *self, PyObject *argument)
+{
+	uint64_t va = PyLong_AsUnsignedLongLongMask(argument);
+
+	if (PyErr_Occurred())
+		return NULL;
+	return PyLong_FromUnsignedLongLong(tlb_page(&self->engine, va));
 }
 
 static PyMemberDef core_members[] = {
@@ -171,6 +214,13 @@ static PyMethodDef core_methods[] = {
 	  "address that a signal is about or an exit's status, place." },
 	{ "close", (PyCFunction)core_close, METH_NOARGS,
 	  "uc_close(); False if it died of that and something has stayed behind." },
+	{ "report_to", (PyCFunction)core_report_to, METH_VARARGS,
+	  "Tell a ticker of what is watched: its pointer, ON_TOUCH, BEGIN_ANEW, IS_ALONE; then "
+	  "where physical address 0 is in this process, and the window's base and size." },
+	{ "watch", (PyCFunction)core_watch, METH_O,
+	  "Watch this and nothing else: rows of 64-bit words (watch.c)." },
+	{ "page", (PyCFunction)core_page, METH_O,
+	  "The physical page that the TLB has for an address; all ones: none." },
 	{ NULL },
 };
 

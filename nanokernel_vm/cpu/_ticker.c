@@ -22,6 +22,7 @@
 #include <structmember.h>
 
 #include "native/stops.h"
+#include "native/ticker.h"
 
 /* unicorn/x86.h, enum uc_x86_reg */
 #define REG_CS 11
@@ -32,10 +33,7 @@
 #define REG_RIP 41
 #define REG_MSR 248
 #define MSR_TSC_AUX 0xC0000103
-/* unicorn/unicorn.h, enum uc_mem_type */
-#define MEM_WRITE 17
 
-#define NOWHERE UINT64_MAX
 #define PAGE_SHIFT 12
 
 enum event {
@@ -62,8 +60,9 @@ typedef struct {
 	uint64_t pause;
 	uint64_t passing;	/* breakpoint to let through once */
 	uint64_t address;
-	uint64_t watched;	/* 1 + address of a watched access not reported yet */
+	uint64_t watched;	/* 1 + row of a watch that was touched and is not reported */
 	uint32_t watched_write;
+	enum { NO, NEXT, NOW } alone;	/* whether the block is an instruction run again */
 	uint32_t vector;
 	uint32_t steps;		/* 1 + instructions to run before EV_STEP; 0: free */
 	uint32_t event;
@@ -76,14 +75,10 @@ typedef struct {
 	int (*reg_write)(void *uc, int reg, const void *value);
 } Ticker;
 
-typedef struct {
-	PyObject_HEAD
-	Ticker *ticker;
-	uint64_t begin, end;	/* physical */
-} Watch;
 
 static void stop(Ticker *t, void *uc, enum event event)
 {
+	t->alone = NO;
 	t->event = event;
 	t->stop(uc);
 }
@@ -117,13 +112,6 @@ static int is_eligible(const Ticker *t, uint64_t address)
 	return address != t->expect || address >> PAGE_SHIFT != t->page;
 }
 
-static void stop_watched(Ticker *t, void *uc)
-{
-	t->address = t->watched - 1;
-	t->watched = 0;
-	stop_uncounted(t, uc, EV_WATCH);
-}
-
 /*
  * A breakpoint comes before a step that ends at it.  It is let pass once where a run begins.
  */
@@ -146,12 +134,13 @@ static void on_block(void *uc, uint64_t address, uint32_t size, Ticker *t)
 
 	if (t->stops.aborted)
 		undo_writer(t, address);
-	if (t->interrupt) {
-		stop_uncounted(t, uc, EV_INTERRUPT);
+	t->alone = t->alone == NEXT && address == t->expect ? NOW : NO;
+	if (t->watched) {
+		stop_uncounted(t, uc, EV_WATCH);
 		return;
 	}
-	if (t->watched) {
-		stop_watched(t, uc);
+	if (t->interrupt) {
+		stop_uncounted(t, uc, EV_INTERRUPT);
 		return;
 	}
 	if (is_eligible(t, address)) {
@@ -177,20 +166,16 @@ static void on_block(void *uc, uint64_t address, uint32_t size, Ticker *t)
 	t->end = t->expect = address + size;
 }
 
-/*
- * The store is done but rip is not past it: only note it, on_block() stops.  The hook goes
- * by the first byte of an access and so begins before what is watched.
- */
-static void on_watched(void *uc, int type, uint64_t address, int size, int64_t value,
-		       Watch *w)
+/* A store tells more than a load of the same instruction, the first one than the next. */
+static void on_touch(void *ticker, size_t row, uint64_t at, bool write)
 {
-	Ticker *t = w->ticker;
+	Ticker *t = ticker;
 
-	(void)uc, (void)value;
-	if (t->watched || address >= w->end || address + size <= w->begin)
+	if (t->watched && (t->watched_write || !write))
 		return;
-	t->watched = (address < w->begin ? w->begin : address) + 1;
-	t->watched_write = type == MEM_WRITE;
+	t->watched = row + 1;
+	t->watched_write = write;
+	t->address = at;
 }
 
 static void on_vector(void *uc, uint32_t vector, Ticker *t)
@@ -223,6 +208,22 @@ static uint64_t exact(const Ticker *t, uint64_t rip)
 	if (t->start <= rip && rip < t->end)
 		return t->clock - (t->end - rip);
 	return t->clock;
+}
+
+/* The way back is that of an instruction that changed its own block: undo_writer(). */
+static bool begin_anew(void *ticker)
+{
+	Ticker *t = ticker;
+
+	if (t->alone == NOW)
+		return false;
+	t->alone = NEXT;
+	return true;
+}
+
+static bool is_alone(void *ticker)
+{
+	return ((Ticker *)ticker)->alone == NOW;
 }
 
 static int on_rdtsc(void *uc, Ticker *t)
@@ -413,18 +414,11 @@ static PyObject *origin_pointer(PyObject *self, void *closure)
 	return PyLong_FromVoidPtr(&((Ticker *)self)->origin);
 }
 
-static int watch_init(Watch *w, PyObject *args, PyObject *kwargs);
 
 static void ticker_dealloc(Ticker *t)
 {
 	PyMem_Free(t->stops.places);
 	Py_TYPE(t)->tp_free(t);
-}
-
-static void watch_dealloc(Watch *w)
-{
-	Py_XDECREF(w->ticker);
-	Py_TYPE(w)->tp_free(w);
 }
 
 #define FIELD(type, name, kind, flags) { #name, kind, offsetof(type, name), flags, NULL }
@@ -475,11 +469,6 @@ static PyMethodDef ticker_methods[] = {
 	{ NULL },
 };
 
-static PyGetSetDef pointer_getset[] = {
-	{ "pointer", self_pointer, NULL, "Address for a hook's user_data.", NULL },
-	{ NULL },
-};
-
 static PyGetSetDef ticker_getset[] = {
 	{ "pointer", self_pointer, NULL, "Address for a hook's user_data.", NULL },
 	{ "stops", stops_pointer, NULL, "Address of what the translator must know.", NULL },
@@ -501,39 +490,14 @@ static PyTypeObject ticker_type = {
 	.tp_getset = ticker_getset,
 };
 
-static PyTypeObject watch_type = {
-	PyVarObject_HEAD_INIT(NULL, 0)
-	.tp_name = "nanokernel_vm.cpu._ticker.Watch",
-	.tp_basicsize = sizeof(Watch),
-	.tp_flags = Py_TPFLAGS_DEFAULT,
-	.tp_doc = "Physical bytes, begin to end, whose access a ticker's engine notes.",
-	.tp_new = PyType_GenericNew,
-	.tp_init = (initproc)watch_init,
-	.tp_dealloc = (destructor)watch_dealloc,
-	.tp_getset = pointer_getset,
-};
-
-static int watch_init(Watch *w, PyObject *args, PyObject *kwargs)
-{
-	unsigned long long begin, end;
-	PyObject *ticker;
-
-	(void)kwargs;
-	if (!PyArg_ParseTuple(args, "O!KK", &ticker_type, &ticker, &begin, &end))
-		return -1;
-	Py_INCREF(ticker);
-	w->ticker = (Ticker *)ticker;
-	w->begin = begin;
-	w->end = end;
-	return 0;
-}
-
 static const struct {
 	const char *name;
 	void *function;
 } hooks[] = {
 	{ "ON_BLOCK", on_block },
-	{ "ON_WATCHED", on_watched },
+	{ "ON_TOUCH", on_touch },
+	{ "BEGIN_ANEW", begin_anew },
+	{ "IS_ALONE", is_alone },
 	{ "ON_VECTOR", on_vector },
 	{ "ON_INVALID", on_invalid },
 	{ "ON_SYSCALL", on_syscall },
@@ -585,12 +549,11 @@ PyMODINIT_FUNC PyInit__ticker(void)
 {
 	PyObject *m;
 
-	if (PyType_Ready(&ticker_type) < 0 || PyType_Ready(&watch_type) < 0)
+	if (PyType_Ready(&ticker_type) < 0)
 		return NULL;
 	m = PyModule_Create(&module);
 	if (!m || add_constants(m) < 0 ||
-	    PyModule_AddObjectRef(m, "Ticker", (PyObject *)&ticker_type) < 0 ||
-	    PyModule_AddObjectRef(m, "Watch", (PyObject *)&watch_type) < 0) {
+	    PyModule_AddObjectRef(m, "Ticker", (PyObject *)&ticker_type) < 0) {
 		Py_XDECREF(m);
 		return NULL;
 	}

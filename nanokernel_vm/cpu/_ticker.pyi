@@ -2,7 +2,9 @@
 """Types of the extension module _ticker.c."""
 
 ON_BLOCK: int
-ON_WATCHED: int
+ON_TOUCH: int
+BEGIN_ANEW: int
+IS_ALONE: int
 ON_VECTOR: int
 ON_INVALID: int
 ON_SYSCALL: int
@@ -73,7 +75,3 @@ class Ticker:
     def prune(self) -> None: ...
     def io_privileged(self) -> bool: ...
 
-class Watch:
-    @property
-    def pointer(self) -> int: ...
-    def __init__(self, ticker: Ticker, begin: int, end: int, /) -> None: ...

@@ -6,7 +6,7 @@ happens and says what; everything that happens is delivered by others, between r
 """
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import Any, Protocol
 
@@ -22,6 +22,7 @@ from nanokernel_vm.cpu.hook import Hook
 from nanokernel_vm.cpu.paging import AddressSpace
 from nanokernel_vm.cpu.proof import adopt, prove
 from nanokernel_vm.cpu.state import State, plain
+from nanokernel_vm.cpu.watch import Watch, Watches
 from nanokernel_vm.memory import Window
 
 CPU_MODEL = x.UC_CPU_X86_HASWELL
@@ -38,7 +39,6 @@ _RESET_MXCSR, _RESET_FPCW = 0x1F80, 0x40
 _PF, _OF_WRITE, _OF_FETCH = 14, 2, 0x10
 _GP = 13
 _HALF = 1 << 47  # below it, and as much at the top, addresses are canonical
-_WIDEST = 8  # bytes of one memory access as its hook sees it
 _EMPTY_TABLE = _BUS_END  # a page of zeros, beyond what a guest can reach
 
 
@@ -117,6 +117,8 @@ class Engine:
             _address(uclib.uc_reg_write),
             TSC_PER_TICK,
         )
+        self.watches = Watches(self.ticker, window)
+        self.touched: Watch | None = None  # by what Event.WATCH is about
         self.error = 0
         self.crash: Crash | None = None
         self._raised: BaseException | None = None
@@ -127,11 +129,6 @@ class Engine:
         self.state = State.from_address(
             ctypes.cast(self._saved, ctypes.c_void_p).value or 0
         )
-        self._watches: dict[
-            tuple[bool, bool, int, int], tuple[Hook, _ticker.Watch]
-        ] = {}
-        self._dead: list[Hook] = []  # to be deleted when the TLB is flushed
-        self._buried = False  # deleted, and still in translated code
         self._stale = False
 
     # -- running ----------------------------------------------------------------
@@ -145,9 +142,6 @@ class Engine:
         uclib.uc_context_save(self.handle, self._saved)
         if status == _interpose.DIED:
             self._replace()
-        if self._buried:
-            self._buried = False
-            self._uc.ctl_flush_tb()
         if self._raised is not None:
             error, self._raised = self._raised, None
             raise error
@@ -156,6 +150,8 @@ class Engine:
         ticker.settle(self.state.rip)
         if status == _interpose.DIED:
             return Event.CRASH
+        if ticker.event == Event.VECTOR and not fetching:
+            ticker.watched = 0  # the instruction has not been completed
         if fetching:
             stop = self._before_fetch()
             if stop is not None:
@@ -165,7 +161,13 @@ class Engine:
         if failed:
             self.error = status
             return Event.ERROR
+        if ticker.event == Event.WATCH:
+            return self._touched()
         return Event(ticker.event)
+
+    def _touched(self) -> Event:
+        self.touched = self.watches.take()
+        return Event.WATCH
 
     def _fetch_faulted(self) -> bool:
         """Whether the exception is that the instruction at rip cannot be fetched.
@@ -196,6 +198,8 @@ class Engine:
         processor runs on from here, in the same state and at the same clock.
         """
         ticker, rip = self.ticker, self.state.rip
+        if ticker.watched:
+            return self._touched()
         if self.armed(rip) and ticker.passing != rip:
             return Event.BREAKPOINT
         if ticker.steps == 1:
@@ -223,7 +227,6 @@ class Engine:
         A program can see what the TLB holds: it clears an accessed bit, and until the
         entry is gone no access sets it again.  So no debugger may flush it.
         """
-        self._bury()
         self.core.flush_tlb()
 
     def plain(self) -> bytes:
@@ -294,31 +297,14 @@ class Engine:
         """Whether a breakpoint is inserted at ``va``."""
         return self.ticker.armed(va)
 
-    def insert_watchpoint(self, read: bool, write: bool, pa: int, length: int) -> None:
-        """Stop after reads, writes or both of ``length`` physical bytes of one page.
-
-        An access that begins in the page before and ends here is not seen.
-        """
-        key = (read, write, pa, length)
-        if key not in self._watches:
-            watch = _ticker.Watch(self.ticker, pa, pa + length)
-            self._watches[key] = self._hook_watch(*key, watch), watch
-            self._stale = True
-
-    def remove_watchpoint(self, read: bool, write: bool, pa: int, length: int) -> None:
-        """Undo ``insert_watchpoint`` of the same arguments."""
-        found = self._watches.pop((read, write, pa, length), None)
-        if found is not None:
-            found[0].disarm()
-            self._dead.append(found[0])
+    def watch(self, rows: Sequence[Watch]) -> None:
+        """Stop after accesses to ``rows`` and to nothing else."""
+        self.watches.set(rows, self.state.cr[3])
 
     def prepare(self, stepping: bool) -> None:
         """Set up hooks for the run to come: cheap if nothing has changed."""
-        if not self._watches:
-            self.ticker.watched = 0  # of a watch that is gone
-        everywhere = stepping or bool(self._watches)
-        if self._stale or everywhere != self.ticker.everywhere:
-            self.ticker.everywhere = everywhere
+        if self._stale or stepping != self.ticker.everywhere:
+            self.ticker.everywhere = stepping
             self.ticker.prune()
             self._uc.ctl_flush_tb()
             self._stale = False
@@ -332,6 +318,7 @@ class Engine:
         ticker, window = self.ticker, self.window
         self.core.connect(ticker.stops, ticker.origin_pointer, window.base)
         ticker.uc = _pointer(self.handle)
+        self.watches.connect(self.core)
         window.written = self.core.written
         self._uc.ctl_exits_enabled(True)
         self._uc.ctl_set_exits([])
@@ -350,9 +337,6 @@ class Engine:
         self.handle.value = None  # so that the binding does not close it again
         self._open()
         self.put_state()
-        for key, (_, watch) in self._watches.items():
-            self._watches[key] = self._hook_watch(*key, watch), watch
-        self._dead.clear()
 
     def _map(self) -> None:
         window, violation = self.window, self._violation
@@ -430,34 +414,8 @@ class Engine:
             self.core.outside -= 1
             self.ticker.clock += ACCESS
 
-    def _hook_watch(
-        self, read: bool, write: bool, pa: int, length: int, watch: _ticker.Watch
-    ) -> Hook:
-        kind = (k.UC_HOOK_MEM_READ if read else 0) | (
-            k.UC_HOOK_MEM_WRITE if write else 0
-        )
-        hook = self._hook(kind, _ticker.ON_WATCHED, watch.pointer)
-        hook.arm(max(pa - _WIDEST + 1, pa & -_PAGE), pa + length - 1)
-        return hook
-
     def _hook(self, kind: int, function: int, data: int, extra: int = 0) -> Hook:
         return Hook(self.handle, kind, function, data, extra)
-
-    def _bury(self) -> None:
-        """Delete dead hooks without a trace in the processor or in guest memory.
-
-        Unicorn looks up the page of every address that a hook was called for, and that
-        walk would set accessed bits and, where it fails, leave a fault pending.  So it
-        gets empty page tables, and the state is put back; the TLB is flushed after.
-        """
-        if not self._dead:
-            return
-        self._uc.reg_write(x.UC_X86_REG_CR3, _EMPTY_TABLE)
-        for hook in self._dead:
-            hook.delete()
-        uclib.uc_context_restore(self.handle, self._saved)
-        self._dead.clear()
-        self._buried = True
 
 
 def _open() -> tuple[Uc, _interpose.Core]:

@@ -9,11 +9,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from nanokernel_vm.cpu.engine import NEVER
+from nanokernel_vm.cpu.paging import CR4_LA57
 from nanokernel_vm.cpu.registers import Registers
 from nanokernel_vm.cpu.state import RBP, RSP
+from nanokernel_vm.cpu.watch import Access, Watch, pages
 from nanokernel_vm.debug.sight import Sight
 from nanokernel_vm.partition import Condition, Outcome, Partition
-from stub import amd64
+from stub import amd64, stops
 from stub.errors import Errno, TargetError
 from stub.ids import ThreadId
 from stub.stops import (
@@ -23,16 +25,18 @@ from stub.stops import (
     Signal,
     Stopped,
     StopReason,
-    Watch,
 )
 from stub.target import BreakpointKind, Thread
 
 _TID = 1
 _WATCHES = {
-    BreakpointKind.WRITE: Watch.WRITE,
-    BreakpointKind.READ: Watch.READ,
-    BreakpointKind.ACCESS: Watch.ACCESS,
+    BreakpointKind.WRITE: (stops.Watch.WRITE, Access.WRITE),
+    BreakpointKind.READ: (stops.Watch.READ, Access.READ),
+    BreakpointKind.ACCESS: (stops.Watch.ACCESS, Access.READ | Access.WRITE),
 }
+WATCH_MAX = 1 << 20  # bytes: each TLB fill looks at every watched page
+_HALF, _HALF_57 = 1 << 47, 1 << 56  # of canonical addresses (SDM vol. 1, 3.3.7.1)
+_SPACE = 1 << 64
 _EXPEDITED = (amd64.BY_NAME["rbp"], amd64.BY_NAME["rsp"], amd64.BY_NAME["rip"])
 
 
@@ -49,9 +53,7 @@ class PartitionInferior:
         self._exec_file = exec_file
         self._registers = Registers(partition.engine, partition.pid)
         self._breakpoints: set[tuple[BreakpointKind, int]] = set()
-        self._watchpoints: dict[
-            tuple[BreakpointKind, int, int], list[tuple[int, int]]
-        ] = {}
+        self._watchpoints: dict[tuple[BreakpointKind, int, int], None] = {}
         self.killed = False
         self._came_to: int | None = None  # the pc, if it has been set since
 
@@ -115,6 +117,7 @@ class PartitionInferior:
         partition.ticker.passing = NEVER if moved else rip
         partition.ticker.steps = 2 if stepping else 0
         self._came_to = None
+        self._watch()
         engine.prepare(stepping)
 
     def read_memory(self, addr: int, length: int) -> bytes:
@@ -126,38 +129,59 @@ class PartitionInferior:
     def write_memory(self, addr: int, data: bytes) -> None:
         """Write through the page tables, read-only pages too, all or nothing."""
         partition, done = self.partition, 0
-        places = self._physical(addr, len(data))
-        for pa, size in places:
+        watched = partition.ticker.watched
+        for pa, size in self._physical(addr, len(data)):
             partition.window.write(pa, data[done : done + size])
             done += size
+        partition.ticker.watched = watched  # as it was: the client knows what it wrote
 
     def insert_breakpoint(self, kind: BreakpointKind, addr: int, length: int) -> None:
-        """Insert a breakpoint at a virtual address, or a watch on the memory there."""
+        """Insert a breakpoint at a virtual address, or a watch on what is there."""
+        self._check(kind, addr, length)
         if kind not in _WATCHES:
             self._breakpoints.add((kind, addr))
             self.partition.engine.insert_breakpoint(addr)
-            return
-        if (kind, addr, length) in self._watchpoints:
-            return
-        ranges = self._physical(addr, length)
-        self._watchpoints[kind, addr, length] = ranges
-        for pa, size in ranges:
-            self.partition.engine.insert_watchpoint(
-                kind != BreakpointKind.WRITE, kind != BreakpointKind.READ, pa, size
-            )
+        else:
+            self._watchpoints[kind, addr, length] = None
 
     def remove_breakpoint(self, kind: BreakpointKind, addr: int, length: int) -> None:
         """Remove what ``insert_breakpoint`` inserted."""
-        engine = self.partition.engine
-        if kind not in _WATCHES:
-            self._breakpoints.discard((kind, addr))
-            if not any(place == addr for _, place in self._breakpoints):
-                engine.remove_breakpoint(addr)
+        if kind in _WATCHES:
+            self._watchpoints.pop((kind, addr, length), None)
             return
-        for pa, size in self._watchpoints.pop((kind, addr, length), []):
-            engine.remove_watchpoint(
-                kind != BreakpointKind.WRITE, kind != BreakpointKind.READ, pa, size
+        self._breakpoints.discard((kind, addr))
+        if not any(place == addr for _, place in self._breakpoints):
+            self.partition.engine.remove_breakpoint(addr)
+
+    def _check(self, kind: BreakpointKind, addr: int, length: int) -> None:
+        """Refuse what no instruction can ever be at, or can ever access."""
+        size = length if kind in _WATCHES else 1
+        if size < 1:
+            raise TargetError(Errno.EINVAL, f"{size} bytes cannot be watched")
+        if size > WATCH_MAX:
+            raise TargetError(
+                Errno.EINVAL, f"{size} bytes are more than {WATCH_MAX}, the most"
             )
+        half = _HALF_57 if self.partition.engine.state.cr[4] & CR4_LA57 else _HALF
+        for va in (addr, addr + size - 1):
+            if not (0 <= va < half or _SPACE - half <= va < _SPACE):
+                raise TargetError(Errno.EINVAL, f"{va:#x} is not canonical")
+
+    def _watch(self) -> None:
+        """Let the engine watch what is inserted, at the places where it is now."""
+        sight = Sight(self.partition)
+
+        def place(va: int) -> int | None:
+            page = sight.page(va)
+            return None if page is None else page.pa
+
+        self.partition.engine.watch(
+            [
+                Watch(addr, length, _WATCHES[kind][1], tuple(map(place, of)))
+                for kind, addr, length in self._watchpoints
+                for of in [pages(addr, length)]
+            ]
+        )
 
     def remove_all(self) -> None:
         """Remove every breakpoint and watchpoint."""
@@ -191,15 +215,16 @@ class PartitionInferior:
         return self.stopped()
 
     def _watch_reason(self) -> StopReason:
-        ticker = self.partition.ticker
-        for (kind, addr, _), ranges in self._watchpoints.items():
-            if any(pa <= ticker.address < pa + size for pa, size in ranges) or any(
-                ticker.address <= pa < ticker.address + 8 for pa, _ in ranges
-            ):
-                return AtWatchpoint(
-                    self._thread, Signal.TRAP, self._expedited(), _WATCHES[kind], addr
-                )
-        return self.stopped()
+        """By what was inserted: so gdb knows it."""
+        watch = self.partition.engine.touched
+        if watch is None:
+            return self.stopped()
+        kind = next(
+            reported for reported, kinds in _WATCHES.values() if kinds == watch.kinds
+        )
+        return AtWatchpoint(
+            self._thread, Signal.TRAP, self._expedited(), kind, watch.begin
+        )
 
     @property
     def _thread(self) -> ThreadId:

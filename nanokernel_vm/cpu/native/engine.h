@@ -16,6 +16,7 @@
 #include "decode.h"
 #include "library.h"
 #include "stops.h"
+#include "ticker.h"
 
 /* pages.c: the rule by which stores find translated code, by physical page */
 struct pages {
@@ -62,6 +63,31 @@ struct landing {
 	struct death death;
 };
 
+/* watch.c: what is watched */
+struct watch {
+	uint64_t begin, length;	/* linear */
+	int kinds;		/* BP_MEM_READ | BP_MEM_WRITE */
+	uint64_t home;		/* CR3 when it was set */
+	size_t pages;
+	uint64_t *places;	/* physical page of each, as it was last seen; NOWHERE */
+};
+
+struct watches {
+	struct watch *rows;
+	size_t count;
+	uint64_t filling;	/* physical page that enters the TLB */
+	uint64_t load, load_end;	/* the last load of translated code ... */
+	uintptr_t loading;	/* ... and where in it */
+	/* physical memory: `ram` is the place of address 0, base and size are the engine's */
+	uint8_t *ram;
+	uint64_t base, size;
+	/* the ticker, which stops the engine */
+	void *ticker;
+	note_fn *note;
+	begin_anew_fn *begin_anew;
+	is_alone_fn *is_alone;
+};
+
 struct engine {
 	struct engine *next;
 	void *uc, *cpu;
@@ -73,6 +99,7 @@ struct engine {
 	struct pages pages;
 	struct translation translation;
 	struct landing landing;
+	struct watches watches;
 };
 
 /* The engine that this thread runs, opens or closes. */
@@ -94,6 +121,19 @@ int close_engine(struct engine *engine);
 void abandon(struct engine *engine);
 struct engine *find_by_cpu(const void *cpu);
 struct engine *find_by_uc(const void *uc);
+
+/* tlb.c */
+uint64_t control(const struct engine *engine, int number);
+void tlb_mark(struct engine *engine);
+uint64_t tlb_page(const struct engine *engine, uint64_t va);
+uint64_t walk(const struct engine *engine, uint64_t cr3, uint64_t va);
+
+/* watch.c */
+bool watch_set(struct engine *engine, const uint64_t *words, size_t count);
+void watch_free(struct watches *watches);
+void watch_fill(struct engine *engine, uint64_t va, uint64_t pa);
+void watch_store(struct engine *engine, uint64_t pa, uint64_t length);
+int kinds_of_page(const struct watches *watches, uint64_t va, uint64_t pa);
 
 /* pages.c */
 bool pages_init(struct pages *pages);

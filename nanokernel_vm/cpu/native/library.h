@@ -13,6 +13,10 @@
 #include "helpers.h"
 
 #define PAGE_SHIFT 12
+#define PAGE_SIZE (1ul << PAGE_SHIFT)
+#define PAGE_OF(address) ((address) & -PAGE_SIZE)
+#define BP_MEM_READ 1		/* qemu/include/hw/core/cpu.h */
+#define BP_MEM_WRITE 2
 #define PAGE_EXEC 4		/* qemu/include/exec/cpu-all.h */
 #define MMU_INST_FETCH 2	/* qemu/include/hw/core/cpu.h, enum MMUAccessType */
 #define CTL_TLB_FLUSH (11 | 1u << 30)	/* unicorn/unicorn.h, uc_ctl_flush_tlb() */
@@ -40,6 +44,7 @@ typedef struct {		/* qemu/include/exec/translator.h, its beginning */
 	enum { DISAS_NEXT, DISAS_TOO_MANY } is_jmp;
 } DisasContextBase;
 
+typedef uint64_t load_fn(void *env, uint64_t va, uint32_t oi, uintptr_t retaddr);
 typedef void translate_fn(DisasContextBase *db, void *cpu);
 
 typedef struct {		/* ibid. */
@@ -70,6 +75,10 @@ void helper_le_stq_mmu_x86_64(void *env, uint64_t va, uint64_t value, uint32_t o
 void cpu_loop_exit_x86_64(void *cpu) __attribute__((noreturn));
 int tcg_gen_code_x86_64(void *tcg_ctx, TranslationBlock *tb);
 void cpu_loop_exit_noexc_x86_64(void *cpu) __attribute__((noreturn));
+int cpu_watchpoint_address_matches_x86_64(void *cpu, uint64_t va, uint64_t length);
+void cpu_check_watchpoint_x86_64(void *cpu, uint64_t va, uint64_t length, MemTxAttrs attrs,
+				 int flags, uintptr_t retaddr);
+load_fn helper_le_lduw_mmu_x86_64, helper_le_ldul_mmu_x86_64, helper_le_ldq_mmu_x86_64;
 #pragma GCC visibility pop
 /* ... and those that it only calls. */
 void cpu_loop_exit_noexc_x86_64(void *cpu) __attribute__((noreturn));
@@ -78,6 +87,7 @@ int uc_emu_start(void *uc, uint64_t begin, uint64_t until, uint64_t timeout, siz
 int uc_close(void *uc);
 int uc_ctl(void *uc, int control, ...);
 void tb_invalidate_phys_range_x86_64(void *uc, uint64_t start, uint64_t end);	/* in RAM blocks */
+void cpu_io_recompile_x86_64(void *cpu, uintptr_t retaddr) __attribute__((noreturn));
 
 #define ORIGINALS(X) \
 	X(tlb_fill, x86_cpu_tlb_fill_x86_64) \
@@ -98,8 +108,12 @@ void tb_invalidate_phys_range_x86_64(void *uc, uint64_t start, uint64_t end);	/*
 	X(restore_state, cpu_restore_state_x86_64) \
 	X(emu_start, uc_emu_start) \
 	X(close, uc_close) \
+	X(invalidate, tb_invalidate_phys_range_x86_64) \
 	X(ctl, uc_ctl) \
-	X(invalidate, tb_invalidate_phys_range_x86_64)
+	X(recompile, cpu_io_recompile_x86_64) \
+	X(load_2, helper_le_lduw_mmu_x86_64) \
+	X(load_4, helper_le_ldul_mmu_x86_64) \
+	X(load_8, helper_le_ldq_mmu_x86_64)
 
 /* The library's own functions, once bind() has found them. */
 extern struct originals {

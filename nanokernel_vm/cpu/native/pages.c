@@ -83,6 +83,8 @@ void tlb_set_page_with_attrs_x86_64(void *cpu, uint64_t va, uint64_t pa, MemTxAt
 {
 	struct engine *e = engine_of_cpu(cpu);
 
+	if (e)
+		watch_fill(e, va, pa);
 	if (e && !test(e->pages.fetched, pa)) {
 		if (e->pages.access_now == DATA)
 			prot &= ~PAGE_EXEC;

@@ -155,10 +155,31 @@ def test_a_watchpoint_over_two_pages(
     assert resume(inferior) is Outcome.DEAD
 
 
-def test_a_watchpoint_needs_memory(inferior: PartitionInferior) -> None:
-    with pytest.raises(TargetError, match="is not mapped"):
-        inferior.insert_breakpoint(BreakpointKind.WRITE, VA + 0x1FFE, 4)
+@pytest.mark.parametrize(
+    ("addr", "length", "why"),
+    [
+        (VA, 0, "0 bytes cannot"),
+        (VA, 64 << 30, "more than 1048576"),
+        (1 << 47, 8, "0x800000000000 is not canonical"),
+        ((1 << 47) - 4, 8, "0x800000000003 is not canonical"),
+        ((1 << 64) - 4, 8, "0x10000000000000003 is not canonical"),
+    ],
+)
+@pytest.mark.parametrize("kind", list(BreakpointKind)[2:])
+def test_what_cannot_be_watched_is_refused(
+    inferior: PartitionInferior, kind: BreakpointKind, addr: int, length: int, why: str
+) -> None:
+    with pytest.raises(TargetError, match=why):
+        inferior.insert_breakpoint(kind, addr, length)
     assert resume(inferior) is Outcome.DEAD
+
+
+@pytest.mark.parametrize("kind", list(BreakpointKind)[:2])
+def test_there_is_no_breakpoint_where_there_can_be_no_code(
+    inferior: PartitionInferior, kind: BreakpointKind
+) -> None:
+    with pytest.raises(TargetError, match="not canonical"):
+        inferior.insert_breakpoint(kind, 1 << 47, 1)
 
 
 def test_a_breakpoint_of_both_kinds_stays_until_both_are_removed(
