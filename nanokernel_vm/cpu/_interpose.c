@@ -228,7 +228,7 @@ static PyTypeObject core_type = {
 	PyVarObject_HEAD_INIT(NULL, 0)
 	.tp_name = "nanokernel_vm.cpu._interpose.Core",
 	.tp_basicsize = sizeof(Core),
-	.tp_flags = Py_TPFLAGS_DEFAULT,
+	.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
 	.tp_doc = "What the stand-ins know of one engine; how it is run.",
 	.tp_new = PyType_GenericNew,
 	.tp_init = (initproc)core_init,

@@ -24,6 +24,7 @@ from nanokernel_vm.cpu.state import CONTEXT_SIZE, State
 from nanokernel_vm.errors import EngineError
 
 _PAGE = 0x1000
+_NOWHERE = (1 << 64) - 1
 _GPRS = ("RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI")
 _MSRS = {
     "sysenter_cs": 0x174,
@@ -63,6 +64,7 @@ def prove() -> None:
     _prove_arithmetic(context)
     _prove_decoding()
     _prove_blocks()
+    _prove_tlb()
 
 
 def _refuse(why: str) -> NoReturn:
@@ -212,3 +214,16 @@ def _prove_blocks() -> None:
     Core(probe._uch.value or 0).run(last - 0x10)
     if blocks != [last - 0x10, *range(last, 2 * _PAGE + 1)]:
         _refuse(f"blocks at {list(map(hex, blocks))} do not end with their page")
+
+
+def _prove_tlb() -> None:
+    """A load fills the TLB, where native/tlb.c finds it and nothing else."""
+    probe = Uc(UC_ARCH_X86, UC_MODE_64)
+    probe.mem_map(_PAGE, 2 * _PAGE)
+    probe.mem_write(_PAGE, bytes.fromhex("a0 0020000000000000 f4"))  # MOV AL; HLT
+    core = Core(probe._uch.value or 0)
+    before = core.page(2 * _PAGE)
+    core.run(_PAGE)
+    found = before, core.page(2 * _PAGE), core.page(3 * _PAGE)
+    if found != (_NOWHERE, 2 * _PAGE, _NOWHERE):
+        _refuse(f"its TLB has {[hex(pa) for pa in found]} around a load of 0x2000")

@@ -76,8 +76,8 @@ struct watches {
 	struct watch *rows;
 	size_t count;
 	uint64_t filling;	/* physical page that enters the TLB */
-	uint64_t load, load_end;	/* the last load of translated code ... */
-	uintptr_t loading;	/* ... and where in it */
+	uint64_t load, load_end;	/* the load that is being done ... */
+	uintptr_t loading;	/* ... and where in translated code; 0: none */
 	/* physical memory: `ram` is the place of address 0, base and size are the engine's */
 	uint8_t *ram;
 	uint64_t base, size;

@@ -141,8 +141,10 @@ int tcg_gen_code_x86_64(void *tcg_ctx, TranslationBlock *tb)
 /* The way out of a translation that could not fetch, as of everything that faults. */
 void cpu_loop_exit_x86_64(void *cpu)
 {
-	if (running)
+	if (running) {
 		running->translation.block = running->translation.active = false;
+		running->watches.loading = 0;
+	}
 	original.loop_exit(cpu);
 	__builtin_unreachable();
 }

@@ -164,32 +164,39 @@ void cpu_check_watchpoint_x86_64(void *cpu, uint64_t va, uint64_t length, MemTxA
 		access(e, va, length, flags & BP_MEM_WRITE, retaddr);
 }
 
-/* What a load is about, before it is taken apart. */
-static void begin_load(uint64_t va, uint64_t length, uintptr_t retaddr)
+/*
+ * What a load is about, before it is taken apart; a part may come here, too.  One that
+ * faults ends in cpu_loop_exit().
+ */
+static uint64_t load(load_fn *original_load, uint64_t length, void *env, uint64_t va, uint32_t oi,
+		     uintptr_t retaddr)
 {
-	if (running) {
-		running->watches.load = va;
-		running->watches.load_end = va + length;
-		running->watches.loading = retaddr;
-	}
+	struct watches *w = running ? &running->watches : NULL;
+	uint64_t value;
+
+	if (!w || !w->count || w->loading)
+		return original_load(env, va, oi, retaddr);
+	w->load = va;
+	w->load_end = va + length;
+	w->loading = retaddr;
+	value = original_load(env, va, oi, retaddr);
+	w->loading = 0;
+	return value;
 }
 
 uint64_t helper_le_lduw_mmu_x86_64(void *env, uint64_t va, uint32_t oi, uintptr_t retaddr)
 {
-	begin_load(va, 2, retaddr);
-	return original.load_2(env, va, oi, retaddr);
+	return load(original.load_2, 2, env, va, oi, retaddr);
 }
 
 uint64_t helper_le_ldul_mmu_x86_64(void *env, uint64_t va, uint32_t oi, uintptr_t retaddr)
 {
-	begin_load(va, 4, retaddr);
-	return original.load_4(env, va, oi, retaddr);
+	return load(original.load_4, 4, env, va, oi, retaddr);
 }
 
 uint64_t helper_le_ldq_mmu_x86_64(void *env, uint64_t va, uint32_t oi, uintptr_t retaddr)
 {
-	begin_load(va, 8, retaddr);
-	return original.load_8(env, va, oi, retaddr);
+	return load(original.load_8, 8, env, va, oi, retaddr);
 }
 
 /*

@@ -58,6 +58,16 @@ def test_a_function_that_is_missing_is_noticed(monkeypatch: pytest.MonkeyPatch) 
         prove()
 
 
+def test_a_tlb_that_is_elsewhere_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Lost(Core):
+        def page(self, va: int, /) -> int:
+            return 0
+
+    monkeypatch.setattr(proof, "Core", Lost)
+    with pytest.raises(EngineError, match="its TLB has"):
+        prove()
+
+
 def test_a_library_that_was_there_first_is_noticed() -> None:
     """Its calls of its own functions have been bound to them for good."""
     text = "import unicorn, nanokernel_vm.cpu.proof as p; p.prove()"
