@@ -7,7 +7,7 @@ gdb's own come from the saved state.
 
 import ctypes
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from unicorn import x86_const as x
 from unicorn.unicorn_py3.unicorn import uclib
@@ -56,7 +56,15 @@ _SYSTEM: dict[str, Callable[[State], int]] = {
 }
 
 _WRITABLE = frozenset(_BATCH) - frozenset(["cs", "ss", "ds", "es", "fs", "gs", "cr8"])
+_SETTABLE = _WRITABLE | {"cr2", "k_gs_base", "orig_rax"}
 _X87 = frozenset(f"st{n}" for n in range(8))
+_MODE = "what is translated and what is in the TLB depend on it; only code can load it"
+_HIDDEN = "its base and rights come from a descriptor; only code can load it"
+_WHY = {
+    **dict.fromkeys(("cr0", "cr3", "cr4", "efer"), _MODE),
+    **dict.fromkeys(("cs", "ss", "ds", "es", "fs", "gs", "tr_selector"), _HIDDEN),
+    "part": "it is the partition's number",
+}
 _BY_NAME = {register.name: register for register in amd64.REGISTERS}
 
 
@@ -112,16 +120,24 @@ class Registers:
             raise TargetError(
                 Errno.EINVAL, f"${register.name} has {register.size} bytes"
             )
-        if data == self.read(number):
-            return
-        self._set(register.name, int.from_bytes(data, "little"))
+        self._write([(register, data)])
 
     def write_all(self, data: bytes) -> None:
-        """Set as many registers, in order, as ``data`` covers."""
-        for register in amd64.REGISTERS:
-            piece = data[register.offset : register.offset + register.size]
-            if len(piece) == register.size:
-                self.write(register.number, piece)
+        """Set as many registers, in order, as ``data`` covers, or none of them."""
+        pieces = ((r, data[r.offset : r.offset + r.size]) for r in amd64.REGISTERS)
+        self._write([(r, piece) for r, piece in pieces if len(piece) == r.size])
+
+    def _write(self, values: Sequence[tuple[amd64.Register, bytes]]) -> None:
+        now = self.read_all()
+        changes = [
+            (register.name, int.from_bytes(value, "little"))
+            for register, value in values
+            if value != now[register.offset : register.offset + register.size]
+        ]
+        for name, _ in changes:
+            _check(name)
+        for name, value in changes:
+            self._set(name, value)
 
     def _set(self, name: str, value: int) -> None:
         engine, state = self._engine, self._engine.state
@@ -142,9 +158,15 @@ class Registers:
         elif name in _WRITABLE:
             engine.set_register(_BATCH[name], value)
             return
-        elif name != "orig_rax":
-            raise TargetError(Errno.EPERM, f"${name} cannot be set from outside")
         engine.put_state()
+
+
+def _check(name: str) -> None:
+    """Refuse what a debugger may not set, and say why."""
+    if name in _SETTABLE:
+        return
+    why = _WHY.get(name, "it is the processor's own; only its code can load it")
+    raise TargetError(Errno.EPERM, f"${name} cannot be set: {why}")
 
 
 def _register(number: int) -> amd64.Register:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.failures import host
 from tests.live.conftest import PROGRAMS
-from tests.live.mi import GDBS, Gdb
+from tests.live.mi import GDBS, Gdb, GdbError
 from tests.live.process import NkRun, build
 from tests.live.shells import NAMES
 
@@ -125,3 +125,71 @@ def test_a_step_to_nowhere(
             before = gdb.word("$pc")
             gdb.resume("nexti" if "signal" in gdb("x/i $pc") else "stepi")
         assert "jmp" in gdb(f"x/i {before:#x}") or "call" in gdb(f"x/i {before:#x}")
+
+
+@inferiors
+def test_a_watchpoint_on_what_was_never_touched(
+    debugger: Gdb, isolated: NkRun, objects: Path, inferior: int
+) -> None:
+    gdb = debugger
+    with at(gdb, isolated, inferior, objects, "touch", "before_touch"):
+        assert "Cannot access memory" in failing(gdb, "x/xb late + 0x80000")
+        gdb("delete")
+        gdb("watch *(char*)(late + 0x80000)")
+        for value in (7, 8):
+            stop = gdb.resume("continue")
+            assert stop.reason == "watchpoint-trigger"
+            assert gdb.value("late[0x80000]") == value
+            assert stop.function == "touch"
+
+
+@inferiors
+@pytest.mark.parametrize("command", ["watch", "awatch"])
+def test_a_watchpoint_follows_a_copy_on_write(
+    debugger: Gdb, isolated: NkRun, objects: Path, inferior: int, command: str
+) -> None:
+    gdb = debugger
+    with at(gdb, isolated, inferior, objects, "split", "before_fork"):
+        gdb("delete")
+        gdb(f"{command} shared")
+        places = []
+        for value in (3, 4):
+            while (stop := gdb.resume("continue")).function != "split":
+                assert command == "awatch"  # and the kernel copies what it had
+            assert stop.reason.endswith("watchpoint-trigger")
+            assert gdb.value("shared") == value
+            places.append(stop.pc)
+        assert places == sorted(places)
+
+
+def failing(gdb: Gdb, command: str) -> str:
+    """What gdb says of a command that it cannot do."""
+    with pytest.raises(GdbError) as caught:
+        gdb(command)
+    return str(caught.value)
+
+
+def test_from_the_first_instruction(program: str) -> None:
+    """What a kernel has not mapped yet is watched when it does."""
+    with NkRun("--freeze") as run:
+        gdb = Gdb(GDBS[program])
+        try:
+            gdb.attach(run.address)
+            for inferior in NAMES:
+                gdb.alone(inferior)
+                gdb("tbreak start_kernel")
+                gdb("watch system_state")
+                gdb("watch *(long*)&jiffies")
+                assert gdb.resume("continue").function == "start_kernel"
+                before = gdb.value("system_state"), gdb.value("jiffies")
+                stops = [gdb.resume("continue") for _ in range(2)]
+                assert [stop.reason for stop in stops] == ["watchpoint-trigger"] * 2
+                assert (gdb.value("system_state"), gdb.value("jiffies")) != before
+                gdb("delete")
+                gdb("watch system_state")
+                while gdb.value("system_state") == before[0]:
+                    gdb.resume("continue")
+                assert "rest_init" in gdb.frames()[:2]
+                gdb("delete")
+        finally:
+            gdb.close()

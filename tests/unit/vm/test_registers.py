@@ -147,6 +147,28 @@ def test_a_packet_of_all_sets_all(guest: Tiny, registers: Registers) -> None:
     assert registers.read_all() == bytes(data)
 
 
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("cr0", "translated"),
+        ("cr3", "TLB"),
+        ("cs", "descriptor"),
+        ("gdtr_base", "only its code"),
+        ("part", "partition's number"),
+    ],
+)
+def test_a_packet_with_one_that_cannot_be_set_changes_none(
+    registers: Registers, name: str, why: str
+) -> None:
+    before = registers.read_all()
+    data = bytearray(before)
+    for changed in ("rax", "rip", "eflags", "xmm0", "st0", name):
+        data[amd64.BY_NAME[changed].offset] ^= 1
+    with pytest.raises(TargetError, match=rf"\${name} cannot be set: .*{why}"):
+        registers.write_all(bytes(data))
+    assert registers.read_all() == before
+
+
 @pytest.mark.parametrize("number", [-1, len(amd64.REGISTERS), 10_000])
 def test_there_is_no_such_register(registers: Registers, number: int) -> None:
     with pytest.raises(TargetError, match="there is no register"):
