@@ -191,7 +191,7 @@ def test_from_the_first_instruction(program: str) -> None:
                     name = "rest_init" if before[1] == after[1] else "do_timer"
                     assert name in gdb.frames()[:2]
                     changed.add(name)
-                    gdb(f"delete {2 if name == 'rest_init' else 3}")
+                    gdb("delete $bpnum" + (" - 1" if name == "rest_init" else ""))
                 assert changed == {"rest_init", "do_timer"}
                 gdb("delete")
         finally:

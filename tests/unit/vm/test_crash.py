@@ -12,6 +12,7 @@ import pytest
 
 from nanokernel_vm.cpu import state as s
 from nanokernel_vm.cpu.crash import Crash
+from nanokernel_vm.cpu.watch import Access
 from nanokernel_vm.debug import PartitionInferior
 from nanokernel_vm.partition import Condition, Outcome
 from stub import amd64
@@ -28,6 +29,7 @@ from tests.unit.vm.crashes import (
     hook,
     linked,
 )
+from tests.unit.vm.test_watch import watch
 
 every_way = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 
@@ -147,12 +149,14 @@ def test_the_engine_that_replaced_it_could_go_on() -> None:
 def test_breakpoints_and_watchpoints_are_in_what_replaced_it() -> None:
     guest = doomed(WAYS["call of nothing"])
     guest.engine.insert_breakpoint(guest.label("after"))
-    guest.engine.insert_watchpoint(False, True, guest.label("data"), 8)
+    watch(guest, Access.WRITE, guest.label("data"), 8)
     assert guest.run(100 * MS) is Outcome.DEAD
     guest.condition = Condition.RUNNING
     guest.engine.prepare(stepping=False)
     assert guest.run(200 * MS) is Outcome.BREAKPOINT
     assert guest.engine.state.rip == guest.label("after")
+    guest.window.write(guest.label("data"), b"7")
+    assert guest.run(200 * MS) is Outcome.WATCH
 
 
 @pytest.mark.parametrize("name", ["abort", "exit"])
