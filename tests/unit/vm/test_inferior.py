@@ -155,6 +155,51 @@ def test_a_watchpoint_over_two_pages(
     assert resume(inferior) is Outcome.DEAD
 
 
+W, R, A = BreakpointKind.WRITE, BreakpointKind.READ, BreakpointKind.ACCESS
+
+
+@pytest.mark.parametrize(
+    ("kinds", "written", "read"),
+    [
+        ((W, R, A), Watch.WRITE, Watch.READ),
+        ((R, W, A), Watch.WRITE, Watch.READ),
+        ((A, W, R), Watch.ACCESS, Watch.ACCESS),
+        ((R, W), Watch.WRITE, Watch.READ),
+        ((W, A), Watch.WRITE, Watch.ACCESS),
+        ((R, A), Watch.ACCESS, Watch.READ),
+        ((R,), Watch.READ, Watch.READ),
+    ],
+)
+def test_watchpoints_on_one_word_are_told_by_their_own_kind(
+    inferior: PartitionInferior,
+    kinds: tuple[BreakpointKind, ...],
+    written: Watch,
+    read: Watch,
+) -> None:
+    """What reads and writes has written; of two that match, the one set first."""
+    for addr in (VA + 0xFFC, VA + 0x1000):
+        for kind in kinds:
+            inferior.insert_breakpoint(kind, addr, 4)
+    for place, addr, expected in (
+        ("after", VA + 0xFFC, written),
+        ("behind", VA + 0x1000, read),
+    ):
+        assert resume(inferior) is Outcome.WATCH
+        assert inferior.partition.engine.state.rip == label(inferior, place)
+        reason = inferior.reason(Outcome.WATCH)
+        assert isinstance(reason, AtWatchpoint)
+        assert (reason.kind, reason.addr) == (expected, addr)
+    assert resume(inferior) is Outcome.DEAD
+
+
+def test_what_the_debugger_writes_is_not_told(inferior: PartitionInferior) -> None:
+    inferior.insert_breakpoint(W, VA + 0x1000, 4)
+    inferior.insert_breakpoint(BreakpointKind.SOFTWARE, label(inferior, "after"), 1)
+    assert resume(inferior) is Outcome.BREAKPOINT
+    inferior.write_memory(VA + 0xFFE, bytes(8))
+    assert resume(inferior) is Outcome.DEAD
+
+
 @pytest.mark.parametrize(
     ("addr", "length", "why"),
     [
