@@ -188,7 +188,7 @@ def test_from_the_first_instruction(program: str) -> None:
                     assert stop.reason == "watchpoint-trigger"
                     after = gdb.value("system_state"), gdb.value("jiffies")
                     assert before != after
-                    name = "rest_init" if before[1] == after[1] else "do_timer"
+                    name = "do_timer" if before[0] == after[0] else "rest_init"
                     assert name in gdb.frames()[:2]
                     changed.add(name)
                     gdb("delete $bpnum" + (" - 1" if name == "rest_init" else ""))
