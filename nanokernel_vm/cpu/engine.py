@@ -39,7 +39,6 @@ _RESET_MXCSR, _RESET_FPCW = 0x1F80, 0x40
 _PF, _OF_WRITE, _OF_FETCH = 14, 2, 0x10
 _GP = 13
 _HALF = 1 << 47  # below it, and as much at the top, addresses are canonical
-_EMPTY_TABLE = _BUS_END  # a page of zeros, beyond what a guest can reach
 
 
 class Event(IntEnum):
@@ -350,7 +349,6 @@ class Engine:
 
         pointer = window.ram.pointer + window.base
         self._uc.mem_map_ptr(window.base, window.size, k.UC_PROT_ALL, pointer)
-        self._uc.mem_map(_EMPTY_TABLE, _PAGE, k.UC_PROT_READ)
         for base, end in ((0, window.base), (window.end, _BUS_END)):
             if base < end:
                 self._uc.mmio_map(base, end - base, read, base, write, base)

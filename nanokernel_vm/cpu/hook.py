@@ -1,18 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A hook of Unicorn that can be moved and disarmed in place.
+"""A hook of Unicorn, whose range can be changed in place, and which is never deleted.
 
 To delete one, Unicorn walks the page tables for every place that it was called for,
-and leaves traces in accessed bits and in the TLB, which programs see.  To add one does
-no harm, but a list grows.  So a hook is disarmed, and later put to other use, by
-changing its range where Unicorn looks it up: while code is translated and again when it
-is called.  Translated code keeps its calls until it is translated again.
+and leaves traces in accessed bits and in the TLB, which programs see.  Translated code
+keeps its calls of a hook until it is translated again.
 """
 
 import ctypes
 
 from unicorn.unicorn_py3.unicorn import uclib
-
-_NOWHERE = (1 << 64) - 1
 
 
 class _Layout(ctypes.Structure):
@@ -76,18 +72,3 @@ class Hook:
     def arm(self, begin: int, end: int) -> None:
         """Let it be called at ``begin`` to ``end``, inclusive."""
         self._layout.begin, self._layout.end = begin, end
-
-    def arm_everywhere(self) -> None:
-        """Let it be called at every address."""
-        self.arm(1, 0)
-
-    def disarm(self) -> None:
-        """Let it be called nowhere."""
-        self.arm(_NOWHERE, _NOWHERE)
-
-    def delete(self) -> None:
-        """Have Unicorn delete it at the end of the next run.
-
-        The caller sees to the traces that this leaves.
-        """
-        uclib.uc_hook_del(self._uc, self._handle)

@@ -45,6 +45,14 @@ class Watch:
     kinds: Access
     places: tuple[int | None, ...]
 
+    def same_as(self, other: "Watch | None") -> bool:
+        """Whether it is the other one, though the object may have moved."""
+        return other is not None and (self.begin, self.length, self.kinds) == (
+            other.begin,
+            other.length,
+            other.kinds,
+        )
+
 
 def pages(begin: int, length: int) -> range:
     """The linear addresses of the pages that ``length`` bytes lie in."""
@@ -79,8 +87,10 @@ class Watches:
         wanted = (tuple(rows), cr3 if rows else 0)
         if wanted == (self._rows, self._home):
             return
+        pending = self.take()
         self._rows, self._home = wanted
-        self._ticker.watched = 0  # of a watch that may be gone
+        numbers = (n for n, row in enumerate(self._rows, 1) if row.same_as(pending))
+        self._ticker.watched = next(numbers, 0)
         self._core.watch(self._words())
 
     def _words(self) -> bytes:

@@ -179,7 +179,9 @@ def test_from_the_first_instruction(program: str) -> None:
                 gdb.alone(inferior)
                 gdb("tbreak start_kernel")
                 gdb("watch system_state")
+                gdb("set $rest_init = $bpnum")
                 gdb("watch *(long*)&jiffies")
+                gdb("set $do_timer = $bpnum")
                 assert gdb.resume("continue").function == "start_kernel"
                 changed = set[str]()
                 for _ in range(2):
@@ -191,7 +193,7 @@ def test_from_the_first_instruction(program: str) -> None:
                     name = "do_timer" if before[0] == after[0] else "rest_init"
                     assert name in gdb.frames()[:2]
                     changed.add(name)
-                    gdb("delete $bpnum" + (" - 1" if name == "rest_init" else ""))
+                    gdb(f"delete ${name}")
                 assert changed == {"rest_init", "do_timer"}
                 gdb("delete")
         finally:

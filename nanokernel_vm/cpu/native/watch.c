@@ -34,11 +34,16 @@ static bool of_kernel(const struct watch *row)
 	return row->begin >> 63;
 }
 
-/* A user's addresses mean what they meant when the watch was set, or what they mean now. */
+/*
+ * A user's addresses mean what they meant when the watch was set, or what they mean now; a
+ * kernel's what they mean to the kernel, which the tables of user mode may lack.
+ */
 static bool leads_to(const struct engine *e, const struct watch *row, uint64_t va, uint64_t page)
 {
-	return walk(e, control(e, 3), va) == page ||
-	       (!of_kernel(row) && walk(e, row->home, va) == page);
+	uint64_t cr3 = control(e, 3);
+
+	return walk(e, cr3, va) == page ||
+	       walk(e, of_kernel(row) ? cr3 & ~PAGE_SIZE : row->home, va) == page;
 }
 
 static uint64_t page_of_row(const struct watch *row, size_t i)

@@ -301,6 +301,20 @@ def test_what_is_stored_from_outside_is_told() -> None:
     assert run_to_stop(guest) is Outcome.DEAD
 
 
+def test_what_was_not_told_yet_outlasts_that_watches_are_set_anew() -> None:
+    """As gdb does at every stop, in whatever order."""
+    guest = mapped("map first, 3\nmov 8(%rdi), %rax\nhere: nop\n")
+    guest.engine.insert_breakpoint(guest.label("here"))
+    first, other = (Watch(VA + n, 4, Access.WRITE, (None,)) for n in (8, 16))
+    guest.engine.watch([first, other])
+    assert run_to_stop(guest) is Outcome.BREAKPOINT
+    guest.window.write(guest.label("first") + 16, bytes(4))
+    again = Watch(VA + 16, 4, Access.WRITE, (guest.label("first"),))
+    guest.engine.watch([again, first])
+    assert run_to_stop(guest) is Outcome.WATCH
+    assert guest.engine.touched == again
+
+
 # -- with other stops ------------------------------------------------------------------
 
 
