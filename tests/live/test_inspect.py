@@ -133,3 +133,19 @@ def test_what_is_not_mapped_cannot_be_written(gdb: Gdb, inferior: int) -> None:
         with pytest.raises(GdbError, match="Cannot access memory"):
             gdb(f"set var *(long *){address:#x} = 1")
     assert digest(gdb) == before
+
+
+@pytest.mark.parametrize("name", ["cr0", "cr4", "efer"])
+def test_what_decides_the_mode_is_not_set_from_outside(
+    gdb: Gdb, program: str, name: str
+) -> None:
+    gdb.alone(1)
+    before = gdb("info registers")
+    gdb(f"set ${name} = ${name}")
+    with pytest.raises(GdbError) as caught:
+        gdb(f"set ${name} = ${name} ^ 8")
+    assert name in str(caught.value)
+    if program == "newest":  # which says that it wants to know why
+        assert "only code can load it" in str(caught.value)
+    gdb("maint flush register-cache")
+    assert gdb("info registers") == before
