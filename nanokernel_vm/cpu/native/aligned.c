@@ -41,7 +41,7 @@ static void check(void *env, uint64_t va, uint32_t oi, uintptr_t caller)
 uint64_t helper_le_ldq_mmu_x86_64(void *env, uint64_t va, uint32_t oi, uintptr_t caller)
 {
 	check(env, va, oi, caller);
-	return original.load(env, va, oi, caller);
+	return watch_load(original.load, 8, env, va, oi, caller);
 }
 
 void helper_le_stq_mmu_x86_64(void *env, uint64_t va, uint64_t value, uint32_t oi, uintptr_t caller)

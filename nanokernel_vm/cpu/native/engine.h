@@ -133,6 +133,8 @@ bool watch_set(struct engine *engine, const uint64_t *words, size_t count);
 void watch_free(struct watches *watches);
 void watch_fill(struct engine *engine, uint64_t va, uint64_t pa);
 void watch_store(struct engine *engine, uint64_t pa, uint64_t length);
+uint64_t watch_load(load_fn *load, uint64_t length, void *env, uint64_t va, uint32_t oi,
+		    uintptr_t retaddr);
 int kinds_of_page(const struct watches *watches, uint64_t va, uint64_t pa);
 
 /* pages.c */

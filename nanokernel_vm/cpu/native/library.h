@@ -78,7 +78,7 @@ void cpu_loop_exit_noexc_x86_64(void *cpu) __attribute__((noreturn));
 int cpu_watchpoint_address_matches_x86_64(void *cpu, uint64_t va, uint64_t length);
 void cpu_check_watchpoint_x86_64(void *cpu, uint64_t va, uint64_t length, MemTxAttrs attrs,
 				 int flags, uintptr_t retaddr);
-load_fn helper_le_lduw_mmu_x86_64, helper_le_ldul_mmu_x86_64, helper_le_ldq_mmu_x86_64;
+load_fn helper_le_lduw_mmu_x86_64, helper_le_ldul_mmu_x86_64;
 #pragma GCC visibility pop
 /* ... and those that it only calls. */
 void cpu_loop_exit_noexc_x86_64(void *cpu) __attribute__((noreturn));
@@ -112,8 +112,7 @@ void cpu_io_recompile_x86_64(void *cpu, uintptr_t retaddr) __attribute__((noretu
 	X(ctl, uc_ctl) \
 	X(recompile, cpu_io_recompile_x86_64) \
 	X(load_2, helper_le_lduw_mmu_x86_64) \
-	X(load_4, helper_le_ldul_mmu_x86_64) \
-	X(load_8, helper_le_ldq_mmu_x86_64)
+	X(load_4, helper_le_ldul_mmu_x86_64)
 
 /* The library's own functions, once bind() has found them. */
 extern struct originals {

@@ -173,8 +173,8 @@ void cpu_check_watchpoint_x86_64(void *cpu, uint64_t va, uint64_t length, MemTxA
  * What a load is about, before it is taken apart; a part may come here, too.  One that
  * faults ends in cpu_loop_exit().
  */
-static uint64_t load(load_fn *original_load, uint64_t length, void *env, uint64_t va, uint32_t oi,
-		     uintptr_t retaddr)
+uint64_t watch_load(load_fn *original_load, uint64_t length, void *env, uint64_t va, uint32_t oi,
+		    uintptr_t retaddr)
 {
 	struct watches *w = running ? &running->watches : NULL;
 	uint64_t value;
@@ -191,17 +191,12 @@ static uint64_t load(load_fn *original_load, uint64_t length, void *env, uint64_
 
 uint64_t helper_le_lduw_mmu_x86_64(void *env, uint64_t va, uint32_t oi, uintptr_t retaddr)
 {
-	return load(original.load_2, 2, env, va, oi, retaddr);
+	return watch_load(original.load_2, 2, env, va, oi, retaddr);
 }
 
 uint64_t helper_le_ldul_mmu_x86_64(void *env, uint64_t va, uint32_t oi, uintptr_t retaddr)
 {
-	return load(original.load_4, 4, env, va, oi, retaddr);
-}
-
-uint64_t helper_le_ldq_mmu_x86_64(void *env, uint64_t va, uint32_t oi, uintptr_t retaddr)
-{
-	return load(original.load_8, 8, env, va, oi, retaddr);
+	return watch_load(original.load_4, 4, env, va, oi, retaddr);
 }
 
 /*

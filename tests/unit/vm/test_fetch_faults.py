@@ -135,7 +135,7 @@ def test_where_the_pc_is_set_elsewhere_no_fault_was(place: int) -> None:
     assert guest.reports == []
 
 
-# The block that begins at `tail` does not end in its page, and the next is not mapped.
+# The instruction at `tail` does not end in its page, and the next is not mapped.
 _TAIL = """
 main:
     gate 14, page_fault
@@ -162,17 +162,17 @@ page_fault:
 .balign 4096
 table: .skip 4096
 code:
-    .skip 4090, 0x90
+    .skip 4093, 0x90
 tail:
-    .skip 16, 0x90
+    mov $1, %eax
     ret
 """
-TAIL = 0x4000_0000 + 4090
+TAIL = 0x4000_0000 + 4093
 
 
-def test_a_block_with_its_tail_in_an_unmapped_page() -> None:
-    """Its fault comes at its first instruction, which is told once before, and once
-    after, when the handler has returned to it: as of every instruction that faults.
+def test_an_instruction_with_its_tail_in_an_unmapped_page() -> None:
+    """It is told once before its fault, and once after, when the handler has returned
+    to it: as every instruction that faults.
     """
     plain = Tiny(_TAIL)
     assert plain.finish() == [0x4000_1000]
