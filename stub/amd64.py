@@ -137,6 +137,16 @@ for the others.  A shorter one it accepts, asking for the rest by ``p``.
 
 PC = BY_NAME["rip"].number
 
+_HALVES = range(1 << 47), range((1 << 64) - (1 << 47), 1 << 64)
+
+
+def same_half(first: int, last: int) -> bool:
+    """Whether a range is in one half of the canonical addresses (SDM vol. 1, 3.3.7.1).
+
+    Of 48 bits: the processor has no five-level paging.
+    """
+    return any(first in half and last in half for half in _HALVES)
+
 
 @cache
 def description() -> str:

@@ -6,10 +6,11 @@ and of the ends of runs, and does the rest through a ``Wire``.  Nothing waits.
 """
 
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from enum import Enum
 from typing import Protocol
 
+from stub.backlog import Backlog
 from stub.errors import ProtocolError, StubError, error_reply
 from stub.framing import (
     BadChecksum,
@@ -21,16 +22,13 @@ from stub.framing import (
     Packet,
     encode,
 )
-from stub.outcomes import Close, Outcome, Resume
+from stub.outcomes import Close, Outcome, Resume, Silence, Work
 from stub.session import Session
-from stub.stops import Exited, Killed, Stopped, StopReason
+from stub.stops import Signal, Stopped, StopReason
 from stub.target import Action
 
 LOG = logging.getLogger(__name__)
 WIRE = logging.getLogger("stub.wire")
-
-MAX_QUEUED = 4096
-"""Events a client may send ahead of its replies before it is hung up on."""
 
 Answer = Callable[[bytes], Outcome]
 
@@ -50,8 +48,24 @@ class Wire(Protocol):
     def watch(self, run: Awaitable[StopReason]) -> None:
         """Call ``Conversation.ran`` when ``run`` has ended."""
 
+    def work(self, work: Work) -> None:
+        """Do ``work`` beside the loop, then call ``Conversation.worked``."""
+
     def interrupt(self) -> None:
         """Stop the run being watched."""
+
+
+class _Phase(Enum):
+    """What packets wait for."""
+
+    WAITING = "a seat: another client may hold the machine"
+    TALKING = "nothing: each is answered as it comes"
+    RUNNING = "the end of a run"
+    WORKING = "the end of a long answer"
+    OVER = "nothing will be answered any more"
+
+
+_BUSY = (_Phase.RUNNING, _Phase.WORKING, _Phase.OVER)
 
 
 class Conversation:
@@ -65,29 +79,39 @@ class Conversation:
     def __init__(self, wire: Wire, session: Session) -> None:
         self.session = session
         self._wire = wire
-        self._answer: Answer | None = None
+        self._answer: Answer = lambda _: b""
+        self._phase = _Phase.WAITING
         self._decoder = Decoder()
-        self._queue: deque[Event] = deque()
-        self._actions: Sequence[Action] | None = None
+        self._backlog = Backlog()
+        self._actions: Sequence[Action] = ()
+        self._work: Work | None = None
+        self._interrupted = False
         self._congested = False
         self._last = b""
         self._logged = WIRE.isEnabledFor(logging.DEBUG)
 
     @property
+    def asks(self) -> bool:
+        """Whether a whole packet has come and waits for a seat."""
+        return self._phase is _Phase.WAITING and self._backlog.asks
+
+    @property
     def running(self) -> bool:
         """Whether a run has been started and not been reported yet."""
-        return self._actions is not None
+        return self._phase is _Phase.RUNNING
 
     def begin(self, answer: Answer) -> None:
         """Answer packets from now on, those that came before included."""
-        self._answer = answer
+        self._answer, self._phase = answer, _Phase.TALKING
         self._pump()
 
     def feed(self, data: bytes) -> None:
         """Take in bytes; answer what they complete."""
-        self._queue += self._decoder.feed(data)
+        if self._phase is _Phase.OVER:
+            return
+        self._backlog.add(self._decoder.feed(data))
         self._pump()
-        if len(self._queue) > MAX_QUEUED:
+        if self._backlog.full:
             LOG.warning("client sends without waiting for replies: hanging up")
             self._wire.abort()
 
@@ -98,47 +122,81 @@ class Conversation:
 
     def lost(self) -> None:
         """Forget a client that is gone."""
-        self._queue.clear()
-        self._answer = None
+        self._phase = _Phase.OVER
+        self._backlog.clear()
+        if self._work is not None:
+            self._work.stopped = True
 
     def ran(self, result: Callable[[], StopReason]) -> None:
         """Report how a run ended; ``result`` returns it or raises."""
-        actions, self._actions = self._actions or (), None
-        if self._answer is None:
+        actions = self._actions
+        self._finish(_Phase.RUNNING, lambda: self._report(result(), actions))
+
+    def worked(self, result: Callable[[], Sequence[bytes]]) -> None:
+        """Give the replies that work has made; ``result`` returns them or raises."""
+        self._work = None
+
+        def reply() -> None:
+            for payload in result():
+                self._reply(payload)
+
+        self._finish(_Phase.WORKING, reply)
+
+    def _finish(self, phase: _Phase, reply: Callable[[], object]) -> None:
+        """Reply to what was waited for, if there still is somebody."""
+        if self._phase is not phase:
             return
+        self._phase = _Phase.TALKING
         try:
-            self._report(result(), actions)
+            reply()
         except StubError as error:
             self._reply(self._error(error))
         except Exception:
-            LOG.exception("the run failed: closing the connection")
+            LOG.exception("it failed while %s: hanging up", phase.name.lower())
             self._wire.abort()
         self._pump()
 
     def _pump(self) -> None:
         """Answer what has arrived, as far as it can be answered now."""
         try:
-            while self._queue and self._answer and not self._held_up():
-                self._take(self._queue.popleft(), self._answer)
+            while self._backlog and not self._held_up():
+                self._take(self._backlog.take())
         except Exception:
             LOG.exception("a bug: closing the connection")
-            self._answer = None
+            self.lost()
             self._wire.abort()
-        if self._queue and self.running and Control.INTERRUPT in self._queue:
-            # It overtakes what is queued behind a run, for it is what ends it.
-            self._queue.remove(Control.INTERRUPT)
+        # It overtakes what is queued behind a run, for it is what ends it.
+        if (
+            self._phase in (_Phase.RUNNING, _Phase.WORKING)
+            and self._backlog.pull_interrupt()
+        ):
             self._log("<-- %r", Control.INTERRUPT)
-            self._wire.interrupt()
+            self._interrupt()
 
     def _held_up(self) -> bool:
-        return self._congested or self._actions is not None
+        waits = self._phase is _Phase.WAITING and self._backlog.asks
+        return waits or self._congested or self._phase in _BUSY
 
-    def _take(self, event: Event, answer: Answer) -> None:
+    def _interrupt(self) -> None:
+        """Stop what is being done; the next run, if that stops for another reason.
+
+        A client that has sent it is owed a SIGINT, however short its runs are: with
+        gdbserver the signal stays pending, too.  Who has not stopped the machine yet,
+        by a first packet about it, is about to.
+        """
+        if self._phase is _Phase.WORKING and self._work is not None:
+            self._work.stopped = True
+            return
+        self._interrupted = self.session.holds
+        if self.running:
+            self._wire.interrupt()
+
+    def _take(self, event: Event) -> None:
         self._log("<-- %r", event)
         ack = b"" if self.session.no_ack else b"+"
         match event:
             case Packet(payload):
-                self._do(answer(payload), ack)
+                self._do(self._answer(payload), ack)
             case Malformed(why):
                 self._reply(self._error(ProtocolError(why)), ack)
             case BadChecksum() if ack:
@@ -147,39 +205,67 @@ class Conversation:
                 self._reply(self._error(ProtocolError("wrong checksum")))
             case Control.NAK if ack and self._last:
                 self._wire.write(self._last)
+            case Control.INTERRUPT:
+                self._interrupt()
             case Garbage(length):
                 LOG.info("%d bytes outside of packets", length)
 
     def _do(self, outcome: Outcome, ack: bytes) -> None:
+        if isinstance(outcome, bytes):
+            self._reply(outcome, ack)
+            self._interrupted &= self.session.holds  # who has left is owed nothing
+            return
+        if ack:
+            self._wire.write(ack)
         match outcome:
-            case bytes():
-                self._reply(outcome, ack)
             case Resume(actions):
-                if ack:
-                    self._wire.write(ack)
                 self._resume(actions)
+            case Work():
+                self._work, self._phase = outcome, _Phase.WORKING
+                self._wire.work(outcome)
             case Close(reply):
-                self._reply(reply, ack)
+                if reply is not None:
+                    self._reply(reply)
                 self.lost()
                 self._wire.close()
+            case Silence():
+                pass
 
     def _resume(self, actions: Sequence[Action]) -> None:
         try:
-            result = self.session.machine.resume(actions)
+            result = self._start(actions)
         except StubError as error:
             self._reply(self._error(error))
             return
-        if isinstance(result, Stopped | Exited | Killed):
-            self._report(result, actions)
+        if isinstance(result, Awaitable):
+            self._await(result, actions)
         else:
-            self._actions = actions
-            self._wire.watch(result)
+            self._report(result, actions)
+
+    def _start(self, actions: Sequence[Action]) -> StopReason | Awaitable[StopReason]:
+        if self._interrupted:
+            return self.session.interrupted(actions[0].thread)
+        return self.session.machine.resume(actions)
+
+    def _await(self, run: Awaitable[StopReason], actions: Sequence[Action]) -> None:
+        self._actions, self._phase = actions, _Phase.RUNNING
+        self._wire.watch(run)
 
     def _report(self, reason: StopReason, actions: Sequence[Action]) -> None:
+        if isinstance(reason, Stopped) and reason.signal == Signal.INT:
+            self._interrupted = False
         if self.session.concerns(reason):
             self._reply(self.session.stopped(reason))
         else:
-            self._resume(actions)
+            self._await(self._again(actions), actions)
+
+    async def _again(self, actions: Sequence[Action]) -> StopReason:
+        """Go on after what does not concern the client.
+
+        By way of the loop, which so has its turn however often that happens.
+        """
+        result = self._start(actions)
+        return await result if isinstance(result, Awaitable) else result
 
     def _reply(self, payload: bytes, ack: bytes = b"") -> None:
         self._log("--> %r", payload)

@@ -17,13 +17,15 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from stub.errors import ProtocolError, StubError, error_reply
+from stub.errors import Errno, ProtocolError, StubError, TargetError, error_reply
 from stub.ids import ThreadId
 from stub.outcomes import Outcome
 from stub.session import Session
 from stub.target import Machine
 
 Handler = Callable[..., Outcome]
+
+READ_ONLY = "this server is read-only: who connects may look, and nothing else"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +43,17 @@ def _hex_bytes(text: bytes) -> bytes:
     return bytes.fromhex(text.decode())
 
 
+def _text(text: bytes) -> str:
+    """Decode what only ever is compared with names, or shown."""
+    return text.decode("ascii", "backslashreplace")
+
+
 _KINDS = {
     "x": _Kind("[0-9a-fA-F]{1,16}", _hexadecimal, int),
     "hex": _Kind("(?:[0-9a-fA-F]{2})*", _hex_bytes, bytes),
     "raw": _Kind(".*", bytes, bytes),
     "letter": _Kind("[a-zA-Z]", bytes.decode, str),
-    "text": _Kind("[^:;,]*", bytes.decode, str),
+    "text": _Kind("[^:;,]*", _text, str),
     "thread": _Kind(r"[p.0-9a-fA-F-]+", ThreadId.parse, ThreadId),
 }
 
@@ -73,6 +80,7 @@ class Row:
     Attributes:
         wants: Type of the handler's ``target``, or None if it takes none.
         features: Words of qSupported that are true because of this row.
+        changes: Whether a client that may only look is refused it.
     """
 
     name: bytes
@@ -81,9 +89,12 @@ class Row:
     handler: Handler
     wants: type | None
     features: tuple[str, ...]
+    changes: bool
 
     def __call__(self, session: Session, payload: bytes) -> Outcome:
         """Parse ``payload`` and let the handler answer it."""
+        if self.changes and session.read_only:
+            raise TargetError(Errno.EPERM, READ_ONLY)
         match = self.pattern.fullmatch(payload)
         if match is None:
             raise ProtocolError(f"malformed {self.name.decode('ascii', 'replace')}")
@@ -97,7 +108,9 @@ class Row:
         return b"" if target is None else self.handler(session, target, *fields)
 
 
-def packet(template: str, *, features: Iterable[str] = ()) -> Callable[[Handler], Row]:
+def packet(
+    template: str, *, features: Iterable[str] = (), changes: bool = False
+) -> Callable[[Handler], Row]:
     """Make a handler the row for ``template``.
 
     Raises TypeError, when the module is imported, if the two disagree.
@@ -111,7 +124,7 @@ def packet(template: str, *, features: Iterable[str] = ()) -> Callable[[Handler]
 
     def declare(handler: Handler) -> Row:
         wants = _check(template, handler, fields)
-        return Row(name, pattern, decoders, handler, wants, tuple(features))
+        return Row(name, pattern, decoders, handler, wants, tuple(features), changes)
 
     return declare
 
@@ -160,13 +173,14 @@ class PacketTable:
         """Iterate over the rows."""
         return iter(self._rows.values())
 
-    def session(self, machine: Machine) -> Session:
+    def session(self, machine: Machine, *, read_only: bool = False) -> Session:
         """Return a new session, offering what the rows can do with ``machine``."""
-        session = Session(machine)
+        session = Session(machine, read_only=read_only)
         session.offers = tuple(
             feature
             for row in self
             if row.wants is None or session.supports(row.wants)
+            if not (row.changes and read_only)
             for feature in row.features
         )
         return session

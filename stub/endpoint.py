@@ -6,6 +6,7 @@
 
 import re
 from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
 
 from stub.errors import EndpointError
 
@@ -71,3 +72,11 @@ def _is_name(host: str | None) -> bool:
     """Whether a host's name could be one: its labels have a length (RFC 1035)."""
     labels = host.removesuffix(".").split(".") if host else ()
     return all(0 < len(label) <= _LABEL_MAX for label in labels)
+
+
+def local(address: str) -> bool:
+    """Whether only this computer reaches an IP address."""
+    ip = ip_address(address)
+    if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped  # else no loopback address before Python 3.13
+    return ip.is_loopback

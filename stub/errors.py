@@ -19,6 +19,7 @@ class Errno(IntEnum):
     EPERM = 1
     ENOENT = 2
     ESRCH = 3
+    EINTR = 4
     EIO = 5
     EBADF = 9
     EACCES = 13

@@ -18,15 +18,15 @@ from stub import stops
 from stub.errors import Errno, TargetError
 from stub.framing import MAX_PACKET
 from stub.ids import ALL, ANY, ThreadId
-from stub.stops import Exited, Stopped, StopReason
+from stub.stops import Exited, Signal, Stopped, StopReason
 from stub.target import Inferior, Machine
 
 
 class _Attachment(Enum):
-    """Whether this client holds the machine."""
+    """What this client has to do with the machine."""
 
     NOT_YET = "attaches when first needed"
-    HELD = "holds at least one inferior"
+    HOLDS = "has stopped what it holds"
     LEFT = "detached from all; attaches only when asked to"
 
 
@@ -34,10 +34,12 @@ class Session:
     """State between a client's packets.
 
     Attributes:
-        machine: What is debugged.
+        machine: What is debugged; it knows which inferiors this client holds.
+        read_only: Whether the client may only look.
         offers: Words for qSupported that are implemented.
         no_ack: Whether ``+`` and ``-`` have been switched off.
         features: Names the client announced.
+        follows_one: The client can name processes but make sense of one only (lldb).
         resuming: Threads that ``c`` and ``s`` are about (``Hc``).
         files: Open files by descriptor (``vFile``).
         max_packet: Longest packet, escapes counted.
@@ -45,31 +47,40 @@ class Session:
 
     max_packet = MAX_PACKET
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, *, read_only: bool = False) -> None:
         self.machine = machine
+        self.read_only = read_only
         self.offers: tuple[str, ...] = ()
         self.no_ack = False
         self.features: frozenset[str] = frozenset()
+        self.follows_one = False
         self._general = ThreadId(ANY, ANY)
         self.resuming = ThreadId(ALL, ALL)
         self.files: dict[int, FileIO] = {}
         self._state = _Attachment.NOT_YET
         self._stop: StopReason | None = None
-        self._attached: dict[int, Inferior] = {}
-        self._detached: set[int] = set()
 
     def has(self, feature: str) -> bool:
         """Whether the client announced ``feature``."""
         return feature in self.features
 
     @property
+    def holds(self) -> bool:
+        """Whether this client has stopped the machine and not left it."""
+        return self._state is _Attachment.HOLDS
+
+    @property
     def inferiors(self) -> Sequence[Inferior]:
-        """Attached inferiors the client can name: only one without multiprocess."""
+        """Held inferiors the client can name: only one without multiprocess."""
+        return tuple(i for i in self._held() if self._nameable(i.pid))
+
+    def _held(self) -> Sequence[Inferior]:
         self._attach_if_new()
-        return tuple(i for pid, i in self._attached.items() if self._nameable(pid))
+        return self.machine.held() if self.holds else ()
 
     def _nameable(self, pid: int) -> bool:
-        return self.has("multiprocess") or pid == self._general.pid
+        every = self.has("multiprocess") and not self.follows_one
+        return every or pid == self._general.pid
 
     @property
     def general(self) -> ThreadId:
@@ -84,21 +95,19 @@ class Session:
     @property
     def inferior(self) -> Inferior:
         """The selected inferior."""
-        self._attach_if_new()
-        try:
-            return self._attached[self._general.pid]
-        except KeyError:
-            raise TargetError(Errno.ESRCH, "no inferior is selected") from None
+        for inferior in self._held():
+            if inferior.pid == self._general.pid:
+                return inferior
+        raise TargetError(Errno.ESRCH, "no inferior is selected")
 
     def find(self, pid: int) -> Inferior:
-        """Return an attached inferior by pid; ``ANY`` and ``ALL`` are the selected."""
+        """Return a held inferior by pid; ``ANY`` and ``ALL`` are the selected."""
         if pid in (ANY, ALL):
             return self.inferior
-        self._attach_if_new()
-        inferior = self._attached.get(pid)
-        if inferior is None or not self._nameable(pid):
-            raise TargetError(Errno.ESRCH, f"no inferior {pid}")
-        return inferior
+        for inferior in self.inferiors:
+            if inferior.pid == pid:
+                return inferior
+        raise TargetError(Errno.ESRCH, f"no inferior {pid}")
 
     def thread(self, wanted: ThreadId) -> ThreadId:
         """Return one existing thread that ``wanted`` names, or raise TargetError."""
@@ -131,30 +140,23 @@ class Session:
 
     def attach(self, pid: int) -> bytes:
         """Take (back) one inferior; return its stop reply."""
-        alive = [
-            inferior.pid for inferior in self.machine.inferiors() if inferior.alive
-        ]
-        if pid not in alive:
+        if all(i.pid != pid or not i.alive for i in self.machine.inferiors()):
             raise TargetError(Errno.ESRCH, f"no inferior {pid}")
-        if self._state is not _Attachment.HELD:
-            self._detached = set(alive)
-        self._detached.discard(pid)
-        self._take(self.machine.attach())
-        for other in self._detached:  # attaching took everything
-            self.machine.detach(other)
-        self._general = self._first_thread(self._attached[pid])
-        self._stop = Stopped(self._general, stops.Signal.NONE)
+        self.machine.attach(pid)
+        self._state = _Attachment.HOLDS
+        self._general = self._first_thread(
+            next(i for i in self._held() if i.pid == pid)
+        )
+        self._stop = Stopped(self._general, Signal.NONE)
         return self.stop_reply()
 
     def stop_reply(self) -> bytes:
         """Encode the last stop, or where the client can look if it is no more."""
-        self._attach_if_new()
-        stop = self._stop
-        gone = not isinstance(stop, Stopped) or stop.thread.pid not in self._attached
-        if gone and self._general.pid in self._attached:
-            stop = Stopped(self._general)
-        if stop is None or (gone and isinstance(stop, Stopped)):
-            stop = Exited(max(self._general.pid, 1))
+        self._select_any()
+        stop, held = self._stop, {inferior.pid for inferior in self._held()}
+        if not isinstance(stop, Stopped) or stop.thread.pid not in held:
+            lives = self._general.pid in held
+            stop = Stopped(self._general) if lives else _end(self._general.pid)
         return stops.encode(stop, self.features)
 
     def stopped(self, reason: StopReason) -> bytes:
@@ -162,32 +164,34 @@ class Session:
         self._take(reason)
         return stops.encode(reason, self.features)
 
+    def interrupted(self, wanted: ThreadId) -> Stopped:
+        """The stop of a run of ``wanted`` that a pending interrupt has kept still."""
+        concrete = wanted.pid not in (ANY, ALL)
+        return Stopped(self.thread(wanted if concrete else self.general), Signal.INT)
+
     def concerns(self, reason: StopReason) -> bool:
         """Whether the client can make sense of ``reason``.
 
         One that knows a single process would take the end of any for its own.
         """
-        pid = reason.thread.pid if isinstance(reason, Stopped) else reason.pid
-        return self._nameable(pid)
+        return self._nameable(stops.pid_of(reason))
 
     def detach(self, pid: int) -> None:
         """Leave one inferior, which runs on; with the last one, leave the machine."""
         self.find(pid)
-        self._detached.add(pid)
         self.machine.detach(pid)
-        self._drop(pid)
+        self._dropped()
 
     def kill(self, pid: int) -> None:
         """End one partition for good."""
         self.find(pid)
         self.machine.kill(pid)
-        self._drop(pid)
+        self._dropped()
 
     def leave(self) -> None:
         """Let everything run on without a client."""
-        if self._state is _Attachment.HELD:
+        if self.holds:
             self._state = _Attachment.LEFT
-            self._attached.clear()
             self.machine.detach(None)
 
     def close(self, *, run_on: bool = True) -> None:
@@ -200,36 +204,34 @@ class Session:
 
     def _attach_if_new(self) -> None:
         if self._state is _Attachment.NOT_YET:
+            self._state = _Attachment.HOLDS
             self._take(self.machine.attach())
 
     def _take(self, reason: StopReason) -> None:
-        self._state = _Attachment.HELD
         self._stop = reason
-        self._attached = {
-            inferior.pid: inferior
-            for inferior in self.machine.inferiors()
-            if inferior.alive and inferior.pid not in self._detached
-        }
-        if isinstance(reason, Stopped) and reason.thread.pid in self._attached:
+        if isinstance(reason, Stopped):
             self._general = reason.thread
-        else:
-            self._select_any()
+        self._select_any()
 
-    def _drop(self, pid: int) -> None:
-        self._attached.pop(pid, None)
-        if not self._attached:
-            self.leave()
-        else:
+    def _dropped(self) -> None:
+        if self._held():
             self._select_any()
+        else:
+            self.leave()
 
     def _select_any(self) -> None:
-        if self._attached and self._general.pid not in self._attached:
-            first = next(iter(self._attached.values()))
-            self._general = self._first_thread(first)
+        """See to it that the selected inferior is one that is held, if there is one."""
+        held = self._held()
+        if held and all(i.pid != self._general.pid for i in held):
+            self._general = self._first_thread(held[0])
 
     @staticmethod
     def _first_thread(inferior: Inferior) -> ThreadId:
         return ThreadId(inferior.pid, inferior.threads()[0].tid)
+
+
+def _end(pid: int) -> Exited:
+    return Exited(max(pid, 1))
 
 
 @cache

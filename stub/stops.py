@@ -96,6 +96,11 @@ class Killed:
 StopReason = Stopped | Exited | Killed
 
 
+def pid_of(reason: StopReason) -> int:
+    """The process that ``reason`` is about."""
+    return reason.thread.pid if isinstance(reason, Stopped) else reason.pid
+
+
 def encode(reason: StopReason, features: Set[str]) -> bytes:
     """Write a stop reply in the words a client with ``features`` understands."""
     if isinstance(reason, Stopped):

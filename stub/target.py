@@ -4,7 +4,7 @@
 An inferior is a partition: its pid is the partition's number and its tids are
 the partition's CPUs, both from 1.  Addresses are virtual addresses of the
 inferior unless said otherwise, sizes are bytes.  Everything but ``Machine.interrupt``
-is called by the server's thread while the inferior is stopped.
+is called while the inferior is stopped, by the server's thread or one it waits for.
 """
 
 from collections.abc import Awaitable, Sequence
@@ -62,7 +62,7 @@ class Inferior(Protocol):
         """All registers in the order and size of the target description."""
 
     def write_registers(self, tid: int, data: bytes) -> None:
-        """Set as many registers, in that order, as ``data`` covers."""
+        """Set as many registers, in that order, as ``data`` covers, or none."""
 
     def read_register(self, tid: int, number: int) -> bytes:
         """One register; raises TargetError for a number that does not exist."""
@@ -72,6 +72,12 @@ class Inferior(Protocol):
 
     def read_memory(self, addr: int, length: int) -> bytes:
         """Read up to ``length`` bytes; shorter, even empty, where mapping ends."""
+
+    def past_hole(self, addr: int) -> int:
+        """Where memory may begin again behind ``addr``, which is not mapped.
+
+        One short look: there may be another hole.  ``1 << 64`` if nothing follows.
+        """
 
     def write_memory(self, addr: int, data: bytes) -> None:
         """Write all of ``data`` or, raising TargetError, none of it."""
@@ -126,17 +132,22 @@ class Machine(Protocol):
     def interrupt(self) -> None:
         """Stop a run soon with SIGINT; does nothing if nothing runs."""
 
+    def attach(self, pid: int | None = None) -> StopReason:
+        """Stop one inferior, or (None) all that live, for the client.
+
+        The reason is that of the one that stopped for a reason, else of the first.
+        """
+
+    def held(self) -> Sequence[Inferior]:
+        """Those that the client holds, by pid; the others run on, unwatched.
+
+        One that has ended is among them until a run has told the client of its end.
+        """
+
     def detach(self, pid: int | None = None) -> None:
         """The client leaves one inferior, or (None) all: it runs on, unwatched.
 
-        Its breakpoints are dropped.  With None the machine runs freely again.
-        """
-
-    def attach(self) -> StopReason:
-        """A client has come: stop everything; the reason of the current stop.
-
-        It takes all inferiors, those once detached too; what the client does not
-        want is detached again.  Called again when it takes one back.
+        Its breakpoints are dropped.
         """
 
     def kill(self, pid: int) -> None:
@@ -147,8 +158,10 @@ class Machine(Protocol):
 class SupportsMonitor(Protocol):
     """The ``monitor`` command of gdb (qRcmd)."""
 
-    def monitor(self, pid: int, line: str) -> str:
+    def monitor(self, pid: int, line: str, *, read_only: bool = False) -> str:
         """Run one command with inferior ``pid`` current; the text ends in a newline.
 
-        A wrong command is answered with text that tells what to do, never raised.
+        It may take seconds, and is called in a thread of its own, while nothing else
+        is asked of the machine.  A wrong command, and one that changes something
+        where ``read_only``, is answered with text that tells what to do, not raised.
         """

@@ -95,6 +95,9 @@ class FakeInferior:
         offset, data = self._stretch(addr)
         return bytes(data[offset : offset + length])
 
+    def past_hole(self, addr: int) -> int:
+        return min((base for base in self.memory if base > addr), default=1 << 64)
+
     def write_memory(self, addr: int, data: bytes) -> None:
         offset, stretch = self._stretch(addr)
         if offset + len(data) > len(stretch):
@@ -149,6 +152,7 @@ class FakeMachine:
     def __init__(self, *inferiors: FakeInferior) -> None:
         self.all = inferiors
         self.log: list[str] = []
+        self._held: set[int] = set()
         self._interrupted = asyncio.Event()
 
     def inferiors(self) -> Sequence[Inferior]:
@@ -157,16 +161,21 @@ class FakeMachine:
     def inferior(self, pid: int) -> FakeInferior:
         return next(i for i in self.all if i.pid == pid)
 
-    def attach(self) -> StopReason:
-        self.log.append("attach")
-        alive = [inferior for inferior in self.all if inferior.alive]
-        return alive[0].stopped() if alive else Exited(self.all[0].pid)
+    def attach(self, pid: int | None = None) -> StopReason:
+        self.log.append("attach" if pid is None else f"attach {pid}")
+        taken = [i for i in self.all if i.alive and pid in (None, i.pid)]
+        self._held |= {inferior.pid for inferior in taken}
+        return taken[0].stopped() if taken else Exited(self.all[0].pid)
+
+    def held(self) -> Sequence[Inferior]:
+        return [i for i in self.all if i.pid in self._held and i.alive]
 
     def detach(self, pid: int | None = None) -> None:
         self.log.append(f"detach {pid}")
         for inferior in self.all:
             if pid in (None, inferior.pid):
                 inferior.breakpoints.clear()
+                self._held.discard(inferior.pid)
 
     def kill(self, pid: int) -> None:
         self.log.append(f"kill {pid}")
@@ -201,7 +210,7 @@ class FakeMachine:
 class MonitoredMachine(FakeMachine):
     """One that has a ``monitor`` command: it echoes."""
 
-    def monitor(self, pid: int, line: str) -> str:
+    def monitor(self, pid: int, line: str, *, read_only: bool = False) -> str:
         return f"{pid}: {line}\n" if line else ""
 
 

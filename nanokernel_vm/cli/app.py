@@ -66,6 +66,16 @@ def app() -> None:
 @_machine
 @click.option("--gdb", default="", metavar=f"{_SERVED}|stdio", help="Where to serve.")
 @click.option("--no-gdb", is_flag=True, help="No debug server.")
+@click.option(
+    "--allow-remote",
+    is_flag=True,
+    help="Serve gdb to other computers, too: whoever connects rules the machine.",
+)
+@click.option(
+    "--read-only",
+    is_flag=True,
+    help="Let clients look, but not write, run, break or kill.",
+)
 @click.option("--freeze", is_flag=True, help="Wait for gdb before the first step.")
 @click.option("--warp", is_flag=True, help="Skip idle time instead of sleeping.")
 @click.option(

@@ -35,6 +35,8 @@ class Options:
 
     machine: Path
     gdb: str | None
+    allow_remote: bool
+    read_only: bool
     freeze: bool
     warp: bool
     until: tuple[str, ...]
@@ -100,8 +102,14 @@ class Run:
         server = None
         try:
             if self.endpoint is not None:
-                server = await serve(self.debug, self.endpoint)
-                self._say(f"gdb: target remote {server.address}")
+                server = await serve(
+                    self.debug,
+                    self.endpoint,
+                    allow_remote=self.options.allow_remote,
+                    read_only=self.options.read_only,
+                )
+                what = " (read-only)" if self.options.read_only else ""
+                self._say(f"gdb: target remote {server.address}{what}")
                 if isinstance(self.endpoint, Stdio):
                     leaving = asyncio.create_task(server.wait_closed())
                     leaving.add_done_callback(lambda _: self.ended.set())
@@ -134,6 +142,8 @@ class Run:
         if self._goals and why:
             self._say(f"{why}: {self._goals.missing}")
             return FAILED
+        if self.finished():
+            self._say(why)
         return 0
 
     def _report(self) -> None:

@@ -149,3 +149,21 @@ class AddressSpace:
         if pa not in self.memory:
             return Walk(levels, None, f"{pa:#x} is outside the partition's memory")
         return Walk(levels, Page(pa, left, flags, accessed), "")
+
+
+def past_hole(space: AddressSpace, base: int, va: int) -> int:
+    """The first address behind ``va``, which is not mapped, that might be.
+
+    Args:
+        space: The page tables.
+        base: Where physical memory begins.
+        va: A virtual address.
+    """
+    if not space.cr0 & CR0_PG:
+        return base if va < base else 1 << 64
+    walk = space.walk(va)
+    depth = 5 if space.cr4 & CR4_LA57 else 4
+    if not walk.levels:  # not canonical: the upper half is next
+        return (1 << 64) - (1 << (11 + 9 * depth))
+    shift = 12 + 9 * (depth - len(walk.levels))
+    return ((va >> shift) + 1) << shift

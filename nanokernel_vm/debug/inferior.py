@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from nanokernel_vm.cpu.engine import NEVER
-from nanokernel_vm.cpu.paging import CR4_LA57
+from nanokernel_vm.cpu.paging import CR4_LA57, past_hole
 from nanokernel_vm.cpu.registers import Registers
 from nanokernel_vm.cpu.state import RBP, RSP
 from nanokernel_vm.cpu.watch import Access, Watch, pages
@@ -125,6 +125,11 @@ class PartitionInferior:
         partition = self.partition
         pieces = Sight(partition).pieces(addr, length)
         return b"".join(partition.window.read(pa, size) for pa, size in pieces)
+
+    def past_hole(self, addr: int) -> int:
+        """Where the next page-table entry begins, of the level that has none here."""
+        space = Sight(self.partition).space_of(addr)
+        return past_hole(space, self.partition.window.base, addr)
 
     def write_memory(self, addr: int, data: bytes) -> None:
         """Write through the page tables, read-only pages too, all or nothing."""

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The machine as the debugger's server wants it; implements ``stub.target.Machine``.
 
-Every method here runs in the server's thread; the machine itself runs in one worker
-thread, except for a single step, which is short and done at once.  Between runs the
-worker runs at most what was detached, which nobody here looks at, so that nothing
-needs a lock.
+Every method here runs in the server's thread, or in that of a ``monitor`` command,
+for which the server waits; the machine itself runs in one worker thread, except for a
+single step, which is short and done at once.  Between runs the worker runs at most what
+no client holds, which nobody here looks at, so that nothing needs a lock.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
@@ -18,12 +19,17 @@ from nanokernel_vm.debug.inferior import PartitionInferior
 from nanokernel_vm.machine import End, Machine
 from nanokernel_vm.partition import Condition, Outcome, Partition
 from stub import amd64
+from stub.errors import Errno, TargetError
 from stub.ids import ALL, ThreadId
-from stub.stops import Signal, Stopped, StopReason
+from stub.stops import Exited, Killed, Signal, Stopped, StopReason
 from stub.target import Action, Inferior
 
 if TYPE_CHECKING:
     from nanokernel_vm.debug.monitor import Monitor
+
+LOG = logging.getLogger(__name__)
+
+_STEPS = 500  # of a range that are taken at once: a few milliseconds
 
 
 class DebugMachine:
@@ -50,10 +56,10 @@ class DebugMachine:
         self._symbols = symbols
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="machine")
         self._free: Future[None] | None = None
-        self._detached: set[int] = set()
+        self._held: set[int] = set()
+        self._ended: list[Killed] = []  # what the client is to be told yet
         self._on_end = on_end
         self.unattended = False  # whether every partition runs with nobody there
-        self._last: StopReason = self._inferiors[0].stopped(Signal.NONE)
 
     description = property(lambda self: amd64.description())
 
@@ -61,44 +67,68 @@ class DebugMachine:
         """Every partition, by pid."""
         return self._inferiors
 
+    def held(self) -> Sequence[Inferior]:
+        """Those that a client holds."""
+        return self._holding()
+
+    def _holding(self) -> list[PartitionInferior]:
+        return [i for i in self._inferiors if i.pid in self._held]
+
     # -- a client holds the machine ------------------------------------------
 
-    def attach(self) -> StopReason:
-        """Stop the free run; the reason is the last stop, or none in particular."""
+    def attach(self, pid: int | None = None) -> StopReason:
+        """Stop one or all; the reason is what one has failed of, or none in particular.
+
+        Nothing else that happened is left of a run that nobody was watching.
+        """
         self._stop_free_run()
-        self._detached.clear()
-        if (
-            isinstance(self._last, Stopped)
-            and self._by_pid[self._last.thread.pid].alive
-        ):
-            inferior = self._by_pid[self._last.thread.pid]
-        else:
-            inferior = next((i for i in self._inferiors if i.alive), self._inferiors[0])
-        return inferior.stopped(Signal.TRAP)
+        taken = [i for i in self._inferiors if i.alive and pid in (None, i.pid)]
+        self._held.update(i.pid for i in taken)
+        self._run_unheld()
+        failed = [i for i in taken if i.partition.condition is Condition.FAILED]
+        if failed:
+            return failed[0].reason(Outcome.DEAD)
+        return taken[0].stopped() if taken else Exited(self._inferiors[0].pid)
 
     def detach(self, pid: int | None = None) -> None:
         """Let one inferior, or the whole machine, run on unwatched."""
-        gone = self._inferiors if pid is None else [self._by_pid[pid]]
-        for inferior in gone:
-            inferior.remove_all()
-            self._detached.add(inferior.pid)
-        if (
-            pid is None
-            or not {i.pid for i in self._inferiors if i.alive} - self._detached
-        ):
-            self.run_freely()
-        else:
-            self._run_unwatched()
+        for inferior in self._holding():
+            if pid in (None, inferior.pid):
+                inferior.remove_all()
+                self._held.discard(inferior.pid)
+        self._ended = [end for end in self._ended if end.pid in self._held]
+        self._run_unheld()
 
     def kill(self, pid: int) -> None:
         """End one partition; the others are not touched."""
         self._stop_free_run()
-        inferior = self._by_pid[pid]
+        self._end(self._by_pid[pid])
+        self._held.discard(pid)
+        self._run_unheld()
+
+    def end(self, partition: Partition) -> None:
+        """End one at the word of ``monitor``; who holds it learns that by a stop."""
+        self._stop_free_run()
+        inferior = self._by_partition[partition]
+        if inferior.alive:
+            self._end(inferior)
+            if inferior.pid in self._held:
+                self._ended.append(Killed(inferior.pid))
+        self._run_unheld()
+
+    def _end(self, inferior: PartitionInferior) -> None:
         inferior.remove_all()
         inferior.killed = True
         inferior.partition.condition = Condition.SHUT_DOWN
         inferior.partition.failure = "killed by the debugger"
-        self._run_unwatched()
+        left = [i.name for i in self._inferiors if i.partition.alive]
+        LOG.warning(
+            "%s was ended by a debugger: %s",
+            inferior.name,
+            f"there is still {', '.join(left)}"
+            if left
+            else "it was the last partition",
+        )
 
     def interrupt(self) -> None:
         """Stop a client's run soon; what runs unwatched goes on."""
@@ -107,48 +137,50 @@ class DebugMachine:
 
     def resume(self, actions: Sequence[Action]) -> "StopReason | Awaitable[StopReason]":
         """Run as vCont says: the first action that names a thread wins."""
+        if self._ended:
+            return self._told(self._ended.pop(0))
         chosen: dict[PartitionInferior, Action] = {}
         for action in actions:
             for inferior in self._named(action.thread):
                 chosen.setdefault(inferior, action)
+        if not chosen:
+            raise TargetError(Errno.ESRCH, "what is to run has ended")
         self._stop_free_run()
         self.machine.arm()
         stepping = [(i, a) for i, a in chosen.items() if a.step]
         if len(chosen) == 1 and stepping:
             reason = self._step(*stepping[0])
             if reason is not None:
-                self._last = reason
-                self._run_unwatched()
-                return reason
+                self._run_unheld()
+                return self._told(reason)
         for inferior, action in chosen.items():
             inferior.prepare(action.step)
         running = [i.partition for i in chosen] + self._unwatched()
-        signal = self._named(actions[0].thread)[0] if actions else self._inferiors[0]
-        future = self._worker.submit(self._run, running, signal)
+        signal = self._named(actions[0].thread) or list(chosen)
+        future = self._worker.submit(self._run, running, signal[0])
         return self._finish(future)
 
     async def _finish(self, run: Future[StopReason]) -> StopReason:
         reason = await asyncio.wrap_future(run)
-        self._run_unwatched()
+        self._run_unheld()
+        return self._told(reason)
+
+    def _told(self, reason: StopReason) -> StopReason:
+        """Let go of what the client now knows to have ended."""
+        if not isinstance(reason, Stopped):
+            self._held.discard(reason.pid)
         return reason
 
     def _named(self, thread: ThreadId) -> list[PartitionInferior]:
-        everything = thread.pid == ALL
-        return [
-            i
-            for i in self._inferiors
-            if (everything or i.pid == thread.pid)
-            and not i.killed
-            and i.pid not in self._detached
-        ]
+        return [i for i in self._holding() if thread.pid in (ALL, i.pid)]
 
     def _unwatched(self) -> list[Partition]:
-        return [self._by_pid[pid].partition for pid in sorted(self._detached)]
+        return [i.partition for i in self._inferiors if i.pid not in self._held]
 
     def _step(self, inferior: PartitionInferior, action: Action) -> StopReason | None:
         """Step at once; None if the instruction waits (HLT) or the range is long."""
         partition = inferior.partition
-        for _ in range(10_000 if action.until else 1):
+        for _ in range(_STEPS if action.until else 1):
             if not partition.alive:
                 return inferior.reason(Outcome.DEAD)
             inferior.prepare(stepping=True)
@@ -174,36 +206,34 @@ class DebugMachine:
             for partition in self.machine.partitions:
                 partition.ticker.steps = 0
             if isinstance(result, End):
-                self._last = first.stopped(
+                return first.stopped(
                     Signal.INT if result is End.INTERRUPTED else Signal.TRAP
                 )
-                return self._last
             partition, outcome = result
-            if partition.pid in self._detached:
+            if partition.pid not in self._held:
                 running.remove(partition)
                 continue
-            self._last = self._by_partition[partition].reason(outcome)
-            return self._last
+            return self._by_partition[partition].reason(outcome)
 
     # -- nobody holds it -----------------------------------------------------
 
     def run_freely(self) -> None:
         """Let every partition run until somebody attaches."""
-        self._run_on(self._inferiors)
+        self._run_unheld()
 
-    def _run_unwatched(self) -> None:
-        """Let what was detached go on while the client looks at the others."""
-        if self._detached:
-            self._run_on([i for i in self._inferiors if i.pid in self._detached])
-
-    def _run_on(self, inferiors: Sequence[PartitionInferior]) -> None:
+    def _run_unheld(self) -> None:
+        """Let go on what no client holds; with no client at all, to the very end."""
         self._stop_free_run()
-        for inferior in inferiors:
+        going = [
+            i for i in self._inferiors if i.pid not in self._held and i.partition.alive
+        ]
+        if self._held and not going:
+            return
+        for inferior in going:
             inferior.prepare(stepping=False)
         self.machine.arm()
-        self.unattended = len(inferiors) == len(self._inferiors)
-        running = [i.partition for i in inferiors if i.partition.alive]
-        self._free = self._worker.submit(self._run_free, running)
+        self.unattended = not self._held
+        self._free = self._worker.submit(self._run_free, [i.partition for i in going])
         self._free.add_done_callback(lambda _: self._on_end())
 
     def _run_free(self, running: list[Partition]) -> None:
@@ -234,18 +264,18 @@ class DebugMachine:
 
     # -- monitor -------------------------------------------------------------
 
-    def monitor(self, pid: int, line: str) -> str:
+    def monitor(self, pid: int, line: str, *, read_only: bool = False) -> str:
         """Run one ``monitor`` command."""
-        return self._monitor.run(self._by_pid[pid].partition, line)
+        return self._monitor.run(self._by_pid[pid].partition, line, read_only=read_only)
 
     @cached_property
     def _monitor(self) -> "Monitor":
         # Not at the top: drgn and all that asks it would be a quarter of nk's start.
         from nanokernel_vm.debug.monitor import Monitor
 
-        return Monitor(self.machine, self._symbols, self._runs)
+        return Monitor(self.machine, self._symbols, self._runs, self.end)
 
     def _runs(self, partition: Partition) -> bool:
         """Whether a partition runs now, unwatched."""
         running = self._free is not None and not self._free.done()
-        return running and partition.pid in self._detached and partition.alive
+        return running and partition.pid not in self._held and partition.alive

@@ -47,7 +47,7 @@ def read_binary(session: Session, target: Inferior, addr: int, length: int) -> b
     return b"b" + fetch(target, addr, min(length, session.max_packet // 2))
 
 
-@packet("M{addr:x},{length:x}:{data:hex}")
+@packet("M{addr:x},{length:x}:{data:hex}", changes=True)
 def write_memory(
     session: Session, target: Inferior, addr: int, length: int, data: bytes
 ) -> bytes:
@@ -55,7 +55,7 @@ def write_memory(
     return _store(target, addr, length, data)
 
 
-@packet("X{addr:x},{length:x}:{data:raw}")
+@packet("X{addr:x},{length:x}:{data:raw}", changes=True)
 def write_binary(
     session: Session, target: Inferior, addr: int, length: int, data: bytes
 ) -> bytes:

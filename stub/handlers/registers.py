@@ -6,6 +6,7 @@ Bytes pass through as they are: their meaning is the target description's.
 
 from stub import amd64
 from stub.dispatch import packet
+from stub.errors import ProtocolError
 from stub.session import Session
 from stub.target import Inferior
 
@@ -20,9 +21,11 @@ def read_registers(session: Session, target: Inferior) -> bytes:
     return registers[: amd64.GENERAL_SIZE].hex().encode()
 
 
-@packet("G{data:hex}")
+@packet("G{data:hex}", changes=True)
 def write_registers(session: Session, target: Inferior, data: bytes) -> bytes:
-    """Write as many registers as are given."""
+    """Write those that ``g`` has: all or, if one cannot be set, none."""
+    if len(data) != amd64.GENERAL_SIZE:
+        raise ProtocolError(f"{len(data)} bytes of registers, not {amd64.GENERAL_SIZE}")
     target.write_registers(session.general.tid, data)
     return b"OK"
 
@@ -40,7 +43,7 @@ def read_register(session: Session, target: Inferior, number: int) -> bytes:
     return target.read_register(session.general.tid, number).hex().encode()
 
 
-@packet("P{number:x}={data:hex}")
+@packet("P{number:x}={data:hex}", changes=True)
 def write_register(
     session: Session, target: Inferior, number: int, data: bytes
 ) -> bytes:

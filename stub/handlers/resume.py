@@ -23,6 +23,7 @@ _ACTION = re.compile(
     rb"(?::(?P<thread>[p.0-9a-fA-F-]+))?"
 )
 _EVERYTHING = ThreadId(ALL, ALL)
+_ACTIONS_MAX = 256  # each names a partition or one of its CPUs
 
 
 @packet("vCont?")
@@ -31,10 +32,13 @@ def actions_supported(session: Session) -> bytes:
     return b"vCont;c;C;s;S;r"
 
 
-@packet("vCont;{actions:raw}", features=["vContSupported+"])
+@packet("vCont;{actions:raw}", features=["vContSupported+"], changes=True)
 def resume(session: Session, actions: bytes) -> Resume:
     """Let the named threads run, each by the first action that names it."""
-    return _run(session, *(_action(session, text) for text in actions.split(b";")))
+    texts = actions.split(b";", _ACTIONS_MAX)
+    if len(texts) > _ACTIONS_MAX:
+        raise ProtocolError(f"more than {_ACTIONS_MAX} actions")
+    return _run(session, *(_action(session, text) for text in texts))
 
 
 def _action(session: Session, text: bytes) -> Action:
@@ -67,7 +71,7 @@ def _run(session: Session, *actions: Action) -> Resume:
 
 def _resume_from(session: Session, addr: int | None, *, step: bool) -> Resume:
     """Do the old way, one thread or all, as ``Hc`` selected."""
-    thread = session.resuming
+    thread = known(session, session.resuming)  # it may be gone since Hc
     if thread.pid == ANY or (step and thread == _EVERYTHING):
         thread = session.general
     if addr is not None:
@@ -76,25 +80,25 @@ def _resume_from(session: Session, addr: int | None, *, step: bool) -> Resume:
     return _run(session, Action(thread, step=step))
 
 
-@packet("c[{addr:x}]")
+@packet("c[{addr:x}]", changes=True)
 def resume_freely(session: Session, addr: int | None) -> Resume:
     """Continue, from ``addr`` if given."""
     return _resume_from(session, addr, step=False)
 
 
-@packet("C{signal:x}[;{addr:x}]")
+@packet("C{signal:x}[;{addr:x}]", changes=True)
 def resume_with_signal(session: Session, signal: int, addr: int | None) -> Resume:
     """Continue as ``c`` does."""
     return _resume_from(session, addr, step=False)
 
 
-@packet("s[{addr:x}]")
+@packet("s[{addr:x}]", changes=True)
 def step(session: Session, addr: int | None) -> Resume:
     """Step one instruction, from ``addr`` if given."""
     return _resume_from(session, addr, step=True)
 
 
-@packet("S{signal:x}[;{addr:x}]")
+@packet("S{signal:x}[;{addr:x}]", changes=True)
 def step_with_signal(session: Session, signal: int, addr: int | None) -> Resume:
     """Step as ``s`` does."""
     return _resume_from(session, addr, step=True)

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Packets about the connection itself, attaching and leaving.
 
-``k`` ends the selected inferior only, as ``vKill`` does: a machine of several
-partitions, some of them somebody's only copy of a bug, is not taken down by
-one client's ``kill``.
+A partition may be somebody's only copy of a bug: only ``vKill``, which names it, ends
+one.  ``k`` names none, and is what lldb says when its user just quits.
 """
 
 from stub.dispatch import packet
-from stub.outcomes import Close
+from stub.errors import Errno, TargetError
+from stub.outcomes import Close, Silence
 from stub.session import Session
 
 # Features both sides must know: claimed only in answer to the client's claim.
@@ -74,7 +74,7 @@ def detach(session: Session, pid: int | None) -> bytes:
     return b"OK"
 
 
-@packet("vKill;{pid:x}")
+@packet("vKill;{pid:x}", changes=True)
 def kill(session: Session, pid: int) -> bytes:
     """End one partition."""
     session.kill(pid)
@@ -82,8 +82,34 @@ def kill(session: Session, pid: int) -> bytes:
 
 
 @packet("k")
-def kill_selected(session: Session) -> Close:
-    """End the selected partition and hang up, as gdb does after its last."""
-    pid = session.inferior.pid
-    session.kill(pid)
-    return Close(b"X09")
+def leave(session: Session) -> Close:
+    """Hang up; the machine runs on.  No reply: the manual has none."""
+    session.leave()
+    return Close()
+
+
+@packet("vRun;{arguments:raw}", changes=True)
+def run(session: Session, arguments: bytes) -> bytes:
+    """Refuse ``run``: what runs here has been booted."""
+    raise TargetError(
+        Errno.EPERM,
+        "a partition cannot be started from here: continue lets it run, and for"
+        " another boot end nk and start it again (--freeze waits for a debugger)",
+    )
+
+
+@packet("R{ignored:raw}")
+def restart(session: Session, ignored: bytes) -> Silence:
+    """Ignore the older form of ``run``, to which a reply would be one too many."""
+    return Silence()
+
+
+@packet("QThreadSuffixSupported")
+def lldb(session: Session) -> bytes:
+    """Recognize lldb, which asks for this extension of its own first; it is not there.
+
+    It announces multiprocess for the sake of fork, takes the first process of the list
+    for the only one, and gives up when another stops.
+    """
+    session.follows_one = True
+    return b""

@@ -67,5 +67,5 @@ def extra_info(session: Session, thread: ThreadId) -> bytes:
     found = session.thread(thread)
     for row in session.find(found.pid).threads():
         if row.tid == found.tid:
-            return (row.extra or row.name).encode().hex().encode()
+            return (row.extra or row.name).encode("utf-8", "replace").hex().encode()
     return b""

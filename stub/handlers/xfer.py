@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """``qXfer`` documents, each served in pieces (gdb manual, "General Query Packets")."""
 
+import re
 from collections.abc import Iterable
 from xml.sax.saxutils import escape, quoteattr
 
@@ -12,10 +13,26 @@ from stub.target import Inferior, Machine
 
 _HEADER = '<?xml version="1.0"?>\n'
 
+# What XML 1.0 has no way to write: most control characters, lone surrogates.  A guest
+# may have put them into what it said when it failed.
+_NOT_XML = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
+
+
+def _clean(text: str) -> str:
+    return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def _text(text: str) -> str:
+    return escape(_clean(text))
+
+
+def _quoted(text: str) -> str:
+    return quoteattr(_clean(text))
+
 
 def _piece(session: Session, document: str, offset: int, length: int) -> bytes:
     """Cut one piece: ``m`` says that more follows, ``l`` that it is the last."""
-    data = document.encode()
+    data = document.encode("utf-8", "surrogateescape")  # a file's name may be bytes
     end = offset + min(length, session.max_packet // 2)
     return (b"m" if end < len(data) else b"l") + data[offset:end]
 
@@ -47,8 +64,8 @@ def read_threads(session: Session, annex: str, offset: int, length: int) -> byte
 def _thread_rows(session: Session, inferior: Inferior) -> str:
     return "".join(
         f"<thread id={quoteattr(session.show(ThreadId(inferior.pid, thread.tid)))}"
-        f' core="{thread.core}" name={quoteattr(thread.name)}>'
-        f"{escape(thread.extra)}</thread>\n"
+        f' core="{thread.core}" name={_quoted(thread.name)}>'
+        f"{_text(thread.extra)}</thread>\n"
         for thread in inferior.threads()
     )
 
@@ -85,7 +102,7 @@ def _process(inferior: Inferior) -> dict[str, str]:
 
 def _item(row: dict[str, str]) -> str:
     columns = "".join(
-        f"<column name={quoteattr(name)}>{escape(text)}</column>"
+        f"<column name={_quoted(name)}>{_text(text)}</column>"
         for name, text in row.items()
     )
     return f"<item>{columns}</item>\n"

@@ -125,6 +125,7 @@ class Perturber:
         self._debug = DebugMachine(machine, {}, self._on_end)
         self._ended = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._debug.attach()
         self._inferiors = {
             i.pid: i
             for i in self._debug.inferiors()

@@ -225,7 +225,7 @@ def test_a_goal_that_can_no_longer_be_reached(start: Start, write: Write) -> Non
 
 def test_a_machine_that_has_ended_by_itself(start: Start, write: Write) -> None:
     code, _, said = end(start(write(HALTS)))
-    assert (code, said) == (0, [])
+    assert (code, said) == (0, ["nk: every partition has ended"])
 
 
 @pytest.mark.parametrize(
@@ -360,6 +360,26 @@ def test_a_port_in_use(start: Start, write: Write) -> None:
     assert len(said) == 1
     assert address.rpartition(":")[2] in said[0]
     assert "in use" in said[0]
+
+
+@pytest.mark.parametrize("where", ["option", "file"])
+def test_other_computers_are_not_let_in_unasked(
+    start: Start, write: Write, where: str
+) -> None:
+    """Nor does the file decide that: somebody else may have written it."""
+    machine, arguments = write(GOES_ON), ["--gdb", "0.0.0.0:0"]
+    if where == "file":
+        arguments = []
+        row = re.compile("^gdb = .*$", re.MULTILINE)
+        text, found = row.subn('gdb = "0.0.0.0:0"', machine.read_text())
+        assert found == 1
+        machine.write_text(text)
+    code, _, said = end(start(machine, *arguments))
+    assert (code, len(said)) == (2, 1)
+    assert "will not serve gdb on 0.0.0.0:0" in said[0]
+    assert "say --allow-remote" in said[0]
+    code, _, said = end(start(machine, *arguments, "--allow-remote", "--timeout", "0"))
+    assert (code, said) == (3, ["nk: timeout after 0 s: the machine was still running"])
 
 
 # -- consoles that lose output -------------------------------------------------------

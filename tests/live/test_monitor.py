@@ -17,7 +17,7 @@ def test_every_command_that_help_lists_answers(gdb: Gdb) -> None:
     assert {"partitions", "irqlog", "xp", "translate", "violations", "info"} < {*names}
     assert {"dmesg", "ps", "bt", "modules", "locks", "irq", "runq"} < {*names}
     assert {"meminfo", "pte", "sysinfo", "handlers"} < {*names}
-    for name in names:
+    for name in {*names} - {"kill"}:
         text = gdb(f"monitor {name} {arguments.get(name, '')}")
         assert text, name
         assert "usage:" not in text, name

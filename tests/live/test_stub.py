@@ -6,6 +6,7 @@ gdb understands the server, not that a kernel runs.
 """
 
 import asyncio
+import re
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -221,6 +222,47 @@ async def test_searching_and_comparing(gdb: Gdb) -> None:
     assert ".text" in text
     assert "matched" in text
     assert "MIS-MATCHED" not in text
+
+
+async def test_a_search_goes_on_behind_a_hole(
+    gdb: Gdb, machine: MonitoredMachine
+) -> None:
+    machine.inferior(1).memory[0x7_0000_0000] = bytearray(b"......behind the hole")
+    text = await gdb("find 0x1000, 0x700001000, 'b', 'e', 'h', 'i', 'n', 'd'")
+    assert "0x700000006" in text
+    assert "1 pattern found" in text
+    text = await gdb("find 0x1000, 0x700001000, 'n', 'o', 'n', 'e'", "p host_counter")
+    assert "Pattern not found" in text
+    assert "$1 = 4711" in text
+
+
+async def test_run_is_refused_and_nothing_gets_out_of_step(
+    gdb: Gdb, machine: MonitoredMachine, server: Server
+) -> None:
+    text = await gdb(
+        *("disconnect", f"target extended-remote {server.address}"),
+        *("set remote exec-file /bin/true", "run", "inferior 2", "p guest_counter"),
+    )
+    assert re.search("on the remote target failed|cannot be started from here", text)
+    assert "$1 = 42" in text
+    # What gdb asks about, "start it from the beginning?", is a vKill before the vRun.
+    assert [inferior.alive for inferior in machine.all] == [False, True]
+
+
+async def test_who_may_only_look(
+    machine: MonitoredMachine, server: Server, gdb: Gdb
+) -> None:
+    server._read_only = True
+    text = await gdb(
+        *("p host_counter", "stepi", "continue", "set var host_counter = 1", "kill"),
+        *("break host_work", "continue", "p $rip = 1", "monitor say it"),
+        *("p host_counter", "inferior 2", "p guest_counter", "detach"),
+    )
+    assert "$1 = 4711" in text
+    assert "4711" in text.partition("say it")[2]
+    assert "= 42" in text
+    assert [inferior.alive for inferior in machine.all] == [True, True]
+    assert not [word for word in machine.log if re.match("resume|kill", word)]
 
 
 async def test_detach_and_come_back(gdb: Gdb, machine: MonitoredMachine) -> None:

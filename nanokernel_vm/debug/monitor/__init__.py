@@ -26,6 +26,7 @@ from nanokernel_vm.debug.monitor.command import (
 from nanokernel_vm.errors import MachineError
 from nanokernel_vm.machine import Machine
 from nanokernel_vm.partition import Partition
+from stub.dispatch import READ_ONLY
 
 __all__ = ["COMMANDS", "Monitor"]
 
@@ -37,6 +38,7 @@ class Monitor:
         machine: What they are about.
         symbols: ELF files with the kernels' symbols, by partition name.
         running: Whether a partition runs now, unwatched.
+        end: Ends one for good.
     """
 
     def __init__(
@@ -44,18 +46,27 @@ class Monitor:
         machine: Machine,
         symbols: Mapping[str, Path] | None = None,
         running: Callable[[Partition], bool] = lambda _: False,
+        end: Callable[[Partition], None] = lambda _: None,
     ) -> None:
-        self._session = Session(machine, symbols or {}, running)
+        self._session = Session(machine, symbols or {}, running, end)
 
-    def run(self, current: Partition, line: str) -> str:
-        """Run one line with ``current`` selected; text ending in a newline."""
+    def run(self, current: Partition, line: str, *, read_only: bool = False) -> str:
+        """Run one line with ``current`` selected; text ending in a newline.
+
+        Args:
+            current: The partition that is meant if none is named.
+            line: The command and its arguments.
+            read_only: Refuse a command that changes anything.
+        """
         name, *words = line.split() or ["help"]
         command = COMMANDS.get(name)
         if command is None:
-            return f"no such command: {name}; 'monitor help' lists them\n"
+            return f"no such command: {name[:40]}; 'monitor help' lists them\n"
         as_json = "-j" in words
         words = [word for word in words if word != "-j"]
         try:
+            if command.changes and read_only:
+                raise MachineError(f"{name} changes something: {READ_ONLY}")
             return self._answer(command, current, words, as_json)
         except UsageError as error:
             text = f"{error}; usage: monitor {command.usage}"

@@ -45,6 +45,7 @@ class Command:
         answer: Makes the rows: dataclasses and what JSON knows.
         text: Makes lines of them.
         partition: Whether it is about one.
+        changes: Whether a client that may only look is refused it.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Command:
     answer: Callable[["Request"], Any]
     text: Callable[[Any], Iterable[str]]
     partition: bool = False
+    changes: bool = False
 
     @property
     def usage(self) -> str:
@@ -70,8 +72,9 @@ class Session:
         machine: Machine,
         symbols: Mapping[str, Path],
         running: Callable[[Partition], bool],
+        end: Callable[[Partition], None],
     ) -> None:
-        self.machine = machine
+        self.machine, self.end = machine, end
         self._symbols, self._running = symbols, running
         self._kernels: dict[int, Awareness] = {}
 
@@ -81,7 +84,7 @@ class Session:
             if word in (partition.name, str(partition.pid)):
                 return partition
         names = ", ".join(p.name for p in self.machine.partitions)
-        raise UsageError(f"no partition {word}; there are {names}")
+        raise UsageError(f"no partition {_short(word)}; there are {names}")
 
     def is_name(self, word: str) -> bool:
         """Whether a partition is called so."""
@@ -155,20 +158,39 @@ class Request:
         return Cpu(values, self.partition.clock * TSC_PER_TICK)
 
 
+_WORD = range(-(1 << 63), 1 << 64)
+_COUNTS = range(1 << 31)
+_TASKS = range(1 << 31)  # Linux' pid_t
+_SHOWN = 40  # characters of a wrong word that are worth repeating
+
+
 def number(word: str) -> int:
-    """Read a number: decimal, 0x..., 0o..., 0b..."""
-    try:
-        return int(word, 0)
-    except ValueError:
-        raise UsageError(f"{word} is not a number") from None
+    """Read a number of 64 bits: decimal, 0x..., 0o..., 0b..."""
+    return _within(_WORD, word, "has more than 64 bits")
 
 
 def count(word: str) -> int:
     """Read how many of something are wanted."""
-    wanted = number(word)
-    if wanted < 0:
-        raise UsageError(f"{word} is less than nothing")
-    return wanted
+    return _within(_COUNTS, word, f"is not a count from 0 to {_COUNTS[-1]}")
+
+
+def task(word: str) -> int:
+    """Read a task's number."""
+    return _within(_TASKS, word, "is not a task's number")
+
+
+def _within(allowed: range, word: str, otherwise: str) -> int:
+    try:
+        value = int(word, 0)
+    except ValueError:
+        raise UsageError(f"{_short(word)} is not a number") from None
+    if value not in allowed:
+        raise UsageError(f"{_short(word)} {otherwise}")
+    return value
+
+
+def _short(word: str) -> str:
+    return word if len(word) <= _SHOWN else f"{word[:_SHOWN]}..."
 
 
 def parse(
@@ -181,7 +203,7 @@ def parse(
     """
     partition, rest = _partition(session, command, current, list(words))
     if len(rest) > len(command.parameters):
-        raise UsageError(f"{rest[len(command.parameters)]} is too much")
+        raise UsageError(f"{_short(rest[len(command.parameters)])} is too much")
     for parameter in command.parameters[len(rest) :]:
         if not parameter.optional:
             raise UsageError(f"{parameter.name} is missing")

@@ -9,9 +9,9 @@ from nanokernel_vm.debug.monitor.command import (
     Command,
     Parameter,
     Request,
-    UsageError,
     count,
     number,
+    task,
 )
 from nanokernel_vm.debug.sight import Sight
 from nanokernel_vm.linux.awareness import interrupts, stacks
@@ -28,12 +28,7 @@ _ALL = "-a"
 
 
 def _which(word: str) -> int | str:
-    if word == _ALL:
-        return word
-    pid = number(word)
-    if pid < 0:
-        raise UsageError(f"{word} is not a task's number")
-    return pid
+    return word if word == _ALL else task(word)
 
 
 def _dmesg(request: Request) -> list[Record]:
@@ -101,7 +96,7 @@ def _handlers(request: Request) -> dict[str, Any]:
 _COUNT = Parameter("N", count, optional=True)
 _TASK = Parameter("-a | PID", _which, optional=True)
 _ADDRESS = Parameter("ADDRESS", number)
-_PID = Parameter("PID", number, optional=True)
+_PID = Parameter("PID", task, optional=True)
 
 COMMANDS = (
     Command("dmesg", "the kernel's log, or its last N lines", (_COUNT,), _dmesg,

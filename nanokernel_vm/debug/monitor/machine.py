@@ -18,7 +18,7 @@ from nanokernel_vm.debug.monitor.command import (
 )
 from nanokernel_vm.debug.sight import Sight
 from nanokernel_vm.digest import digest
-from nanokernel_vm.partition import Partition
+from nanokernel_vm.partition import Condition, Partition
 
 _XP_MAX = 4096
 _LAST = 20
@@ -188,6 +188,19 @@ def _xp_text(row: dict[str, Any]) -> Iterator[str]:
         yield f"{address + offset:#012x}  {line.hex(' '):47}  {text}"
 
 
+def _kill(request: Request) -> dict[str, Any]:
+    partition = request.partition
+    lived = partition.alive or partition.condition is Condition.FAILED
+    request.session.end(partition)
+    left = [p.name for p in request.machine.partitions if p.alive]
+    return {"partition": partition.name, "ended": lived, "left": left}
+
+
+def _kill_text(row: dict[str, Any]) -> Iterator[str]:
+    yield f"{row['partition']} {'is ended' if row['ended'] else 'had ended before'}"
+    yield f"what still runs: {', '.join(row['left']) or 'nothing'}"
+
+
 def _translate(request: Request) -> dict[str, Any]:
     address = request.get("ADDRESS") & (1 << 64) - 1
     walk = Sight(request.partition).space_of(address).walk(address)
@@ -249,4 +262,5 @@ COMMANDS = (
         "translate", "walk the page tables", (_ADDRESS,), _translate, _translate_text,
         True,
     ),
+    Command("kill", "end a partition for good", (), _kill, _kill_text, True, True),
 )  # fmt: skip

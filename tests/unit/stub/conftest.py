@@ -3,12 +3,29 @@ from collections.abc import Callable
 
 import pytest
 
+from stub.errors import StubError, error_reply
 from stub.handlers import PACKETS
-from stub.outcomes import Outcome
+from stub.outcomes import Outcome, Work
+from stub.session import Session
 from tests.fakes import MonitoredMachine, two_partitions
 
 Ask = Callable[[bytes], Outcome]
-GDB = b"qSupported:multiprocess+;swbreak+;hwbreak+;exec-events+;xmlRegisters=i386"
+GDB = (
+    b"qSupported:multiprocess+;swbreak+;hwbreak+;exec-events+;vContSupported+"
+    b";xmlRegisters=i386"
+)
+
+
+def done(session: Session, payload: bytes) -> Outcome:
+    """Answer one packet; work that takes longer, too, if one reply comes of it."""
+    outcome = PACKETS.dispatch(session, payload)
+    if not isinstance(outcome, Work):
+        return outcome
+    try:
+        (reply,) = outcome.do(outcome)
+    except StubError as error:
+        return error_reply(error, text=session.has("error-message"))
+    return reply
 
 
 @pytest.fixture
@@ -21,7 +38,7 @@ def ask(machine: MonitoredMachine) -> Ask:
     """Give a session with a client like gdb 13; unlike ``plain``, of processes."""
     session = PACKETS.session(machine)
     PACKETS.dispatch(session, GDB)
-    return lambda payload: PACKETS.dispatch(session, payload)
+    return lambda payload: done(session, payload)
 
 
 @pytest.fixture

@@ -6,11 +6,13 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from stub.conversation import MAX_QUEUED, Conversation
+from stub.backlog import MAX_BACKLOG
+from stub.conversation import Conversation
 from stub.errors import Errno, TargetError
-from stub.framing import encode
+from stub.framing import Packet, checksum, encode
 from stub.handlers import PACKETS
 from stub.ids import ThreadId
+from stub.outcomes import Work
 from stub.stops import Exited, Signal, Stopped, StopReason
 from tests.fakes import MonitoredMachine
 
@@ -35,6 +37,10 @@ class Wire:
         assert asyncio.iscoroutine(run)
         run.close()
         self.events.append("run")
+
+    def work(self, work: Work) -> None:
+        self.events.append("work")
+        self.doing = work
 
     def interrupt(self) -> None:
         self.events.append("interrupt")
@@ -133,9 +139,71 @@ def test_an_interrupt_overtakes_what_waits_for_the_run(
     assert wire.take() == encode(b"T02thread:p1.1;") + encode(b"OK")
 
 
-def test_an_interrupt_of_nothing_is_ignored(quiet: Conversation, wire: Wire) -> None:
-    quiet.feed(b"\x03" + encode(b"!") + b"\x03\x03")
-    assert (wire.take(), wire.events) == (encode(b"OK"), [])
+@pytest.mark.parametrize(
+    "request_", [b"vCont;c", b"vCont;s:p1.1", b"vCont;r0,ffff:p1.1", b"c", b"s"]
+)
+def test_an_interrupt_that_finds_nothing_running_is_owed(
+    quiet: Conversation, wire: Wire, machine: MonitoredMachine, request_: bytes
+) -> None:
+    quiet.feed(encode(b"?"))
+    wire.take()
+    quiet.feed(b"\x03\x03" + encode(b"!") + encode(request_))
+    assert wire.take() == encode(b"OK") + encode(b"T02thread:p1.1;")
+    assert machine.log == ["attach"]  # nothing has run
+    quiet.feed(encode(b"vCont;c"))
+    assert wire.events == ["run"]  # and it is owed once
+
+
+def test_an_interrupt_of_a_run_that_stops_otherwise_is_owed(
+    quiet: Conversation, wire: Wire
+) -> None:
+    quiet.feed(encode(b"vCont;c") + b"\x03")
+    quiet.ran(stopped(2))
+    quiet.feed(encode(b"vCont;c:p2.-1"))
+    assert wire.take() == encode(b"T05thread:p2.1;") + encode(b"T02thread:p2.1;")
+    quiet.feed(encode(b"vCont;c") + b"\x03")
+    quiet.ran(stopped(signal=Signal.INT))
+    quiet.feed(encode(b"vCont;c"))
+    assert wire.events == ["run", "interrupt", "run", "interrupt", "run"]
+
+
+def test_who_attaches_or_leaves_is_owed_no_interrupt(
+    quiet: Conversation, wire: Wire
+) -> None:
+    quiet.feed(b"\x03" + encode(b"?") + b"\x03" + encode(b"D") + encode(b"vAttach;1"))
+    quiet.feed(encode(b"vCont;c"))
+    assert wire.events == ["run"]
+
+
+def test_work_is_answered_when_it_is_done(quiet: Conversation, wire: Wire) -> None:
+    quiet.feed(encode(b"qRcmd,6869") + encode(b"!"))
+    assert (wire.take(), wire.events) == (b"", ["work"])
+    quiet.worked(lambda: (b"O31", b"OK"))
+    assert wire.take() == encode(b"O31") + encode(b"OK") + encode(b"OK")
+
+
+def test_work_can_be_interrupted(quiet: Conversation, wire: Wire) -> None:
+    quiet.feed(encode(b"qSearch:memory:0;ffffffffffffffff;abc") + b"\x03")
+    assert wire.doing.stopped
+    with pytest.raises(TargetError, match="interrupted"):
+        wire.doing.do(wire.doing)
+    quiet.worked(lambda: wire.doing.do(wire.doing))
+    quiet.feed(encode(b"vCont;c"))
+    assert wire.take() == encode(b"E04")
+    assert wire.events == ["work", "run"]  # it has done what it was for
+
+
+def test_a_lost_clients_work_is_stopped(quiet: Conversation, wire: Wire) -> None:
+    quiet.feed(encode(b"qCRC:1000,1000"))
+    quiet.lost()
+    assert wire.doing.stopped
+    quiet.worked(lambda: (b"C0",))
+    assert wire.take() == b""
+
+
+def test_what_has_no_reply_is_acknowledged(talk: Conversation, wire: Wire) -> None:
+    talk.feed(encode(b"R00") + encode(b"!"))
+    assert wire.take() == b"++" + encode(b"OK")
 
 
 def test_a_run_that_fails_gets_an_error(quiet: Conversation, wire: Wire) -> None:
@@ -159,8 +227,8 @@ def test_a_bug_is_logged_and_hangs_up(
     assert "a bug" in caplog.text
 
 
-def test_a_plain_client_is_not_told_of_others_ends(
-    talk: Conversation, wire: Wire
+async def test_a_plain_client_is_not_told_of_others_ends(
+    talk: Conversation, wire: Wire, machine: MonitoredMachine
 ) -> None:
     talk.feed(encode(b"vCont;c"))
     talk.ran(lambda: Exited(2))
@@ -184,23 +252,55 @@ def test_requests_wait_while_replies_pile_up(quiet: Conversation, wire: Wire) ->
     assert wire.take() == encode(b"OK")
 
 
-def test_who_sends_without_end_during_a_run_is_hung_up_on(
-    quiet: Conversation, wire: Wire
+EXPANDED = b"$" + b"m" * 100 + b"0*~" * 1340 + b"#"  # of 4 kB on the wire, 130 kB here
+
+
+@pytest.mark.parametrize(
+    "busy", [encode(b"vCont;c"), encode(b"qRcmd,6869")], ids=["run", "work"]
+)
+@pytest.mark.parametrize(
+    "sent",
+    [
+        encode(b"!"),
+        encode(b"X1000,1000:" + b"." * 0x1000),
+        b"+",
+        b"$x#00",
+        EXPANDED + b"%02x" % checksum(EXPANDED[1:-1]),
+    ],
+    ids=["small", "large", "ack", "damaged", "expanding"],
+)
+def test_who_sends_without_end_is_hung_up_on(
+    quiet: Conversation, wire: Wire, busy: bytes, sent: bytes
 ) -> None:
-    quiet.feed(encode(b"vCont;c") + encode(b"!") * (MAX_QUEUED + 1))
-    assert wire.events == ["run", "abort"]
+    quiet.feed(busy)
+    for _ in range(MAX_BACKLOG):
+        quiet.feed(sent)
+        if "abort" in wire.events:
+            break
+    assert wire.events[-1] == "abort"
+    kept = [e.payload for e in quiet._backlog._events if isinstance(e, Packet)]
+    assert sum(map(len, kept)) + 8 * len(quiet._backlog._events) < 2 * MAX_BACKLOG
 
 
 def test_nothing_is_answered_before_its_turn(
     wire: Wire, machine: MonitoredMachine
 ) -> None:
     conversation = Conversation(wire, PACKETS.session(machine))
+    conversation.feed(b"+\x03$!#")
+    assert not conversation.asks
+    conversation.feed(b"00")
+    assert (conversation.asks, wire.take()) == (False, b"-")
     conversation.feed(encode(b"!"))
-    assert wire.take() == b""
+    assert (conversation.asks, wire.take()) == (True, b"")
     conversation.begin(lambda p: PACKETS.dispatch(conversation.session, p))
     assert wire.take() == b"+" + encode(b"OK")
 
 
-def test_k_says_what_happened_and_hangs_up(quiet: Conversation, wire: Wire) -> None:
-    quiet.feed(encode(b"k") + encode(b"!"))
-    assert (wire.take(), wire.events) == (encode(b"X09"), ["close"])
+def test_k_only_hangs_up(
+    quiet: Conversation, wire: Wire, machine: MonitoredMachine
+) -> None:
+    quiet.feed(encode(b"?"))
+    wire.take()
+    quiet.feed(encode(b"k") + encode(b"!") + b"$x#00")
+    assert (wire.take(), wire.events) == (b"", ["close"])
+    assert machine.log == ["attach", "detach None"]

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+import pytest
+
 from stub import amd64
 from tests.fakes import MonitoredMachine
 from tests.unit.stub.conftest import Ask
@@ -30,7 +32,19 @@ def test_malformed(ask: Ask) -> None:
     assert ask(b"P10=00") == b"E22"  # of the wrong size
 
 
-def test_G_sets_as_many_as_it_holds(ask: Ask, machine: MonitoredMachine) -> None:
-    assert ask(b"G" + b"11" * 8) == b"OK"
+def test_G_sets_what_g_has(ask: Ask, machine: MonitoredMachine) -> None:
+    registers = ask(b"g")
+    assert isinstance(registers, bytes)
+    assert ask(b"G" + b"11" * 8 + registers[16:]) == b"OK"
     assert machine.inferior(1).get("rax") == 0x1111111111111111
     assert machine.inferior(1).get("rip") == 0x1000
+
+
+@pytest.mark.parametrize("size", [0, 8, -1, 1, amd64.SIZE - amd64.GENERAL_SIZE])
+def test_G_of_another_size_changes_nothing(
+    ask: Ask, machine: MonitoredMachine, size: int
+) -> None:
+    before = machine.inferior(1).read_registers(1)
+    length = size if size in (0, 8) else amd64.GENERAL_SIZE + size
+    assert ask(b"G" + b"11" * length) == b"E22"
+    assert machine.inferior(1).read_registers(1) == before

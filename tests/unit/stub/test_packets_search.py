@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 import pytest
 
-from stub.handlers import search
+from stub.errors import TargetError
+from stub.handlers import PACKETS, search
+from stub.outcomes import Work
 from tests.fakes import MonitoredMachine
 from tests.unit.stub.conftest import Ask
 
@@ -13,7 +15,13 @@ from tests.unit.stub.conftest import Ask
         (b"qSearch:memory:1006;1fa;\x05\x06", b"1,1105"),
         (b"qSearch:memory:1000;6;\x05\x06", b"0"),
         (b"qSearch:memory:1000;1000;\x07\x06", b"0"),
-        (b"qSearch:memory:1000;2000;\x07\x06", b"E14"),  # runs off the mapping
+        (b"qSearch:memory:1000;2000;\x07\x06", b"0"),  # runs off the mapping
+        (b"qSearch:memory:0;2000;\x05\x06", b"1,1005"),
+        (b"qSearch:memory:1ff0;ffffffffffffffff;\x05\x06", b"1,fffffffffffff005"),
+        (b"qSearch:memory:0;ffffffffffffffff;\xff\x00\x02", b"0"),
+        (b"qSearch:memory:1fff;fffffffffffff000;\xff\x00\x02", b"0"),  # not over it
+        (b"qSearch:memory:1000;10;", b"E22"),
+        (b"qCRC:1000,ffffffffffffffff", b"E22"),
         (b"qSearch:memory:0;10;a", b"E14"),
         (b"qSearch:memory:1000", b"E22"),
         (b"qCRC:1000,0", b"Cffffffff"),
@@ -43,3 +51,40 @@ def test_crc_is_gdbs_own(ask: Ask, machine: MonitoredMachine) -> None:
 
     expected = crc(machine.inferior(1).read_memory(0x1000, 300))
     assert ask(b"qCRC:1000,12c") == b"C%08x" % expected
+
+
+@pytest.mark.parametrize("pattern", [b"\x07\x06", b"\x05\x06"])
+def test_a_search_is_bounded(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch, pattern: bytes
+) -> None:
+    monkeypatch.setattr(search, "_MOST", 0x1000)
+    ask(b"qSupported:error-message+;multiprocess+")
+    heard = ask(b"qSearch:memory:1000;ffffffffffffffff;" + pattern)
+    assert heard == (
+        b"1,1005" if pattern == b"\x05\x06"
+        else b"E.not found up to 0x2000, after 0x1000 bytes; go on there"
+    )  # fmt: skip
+
+
+def test_it_ends_soon_when_nobody_wants_it(machine: MonitoredMachine) -> None:
+    looked: list[int] = []
+    works: list[Work] = []
+
+    def everywhere(addr: int, length: int) -> bytes:  # as page tables can make it seem
+        looked.append(addr)
+        works[-1].stopped = len(looked) == 3
+        return bytes(length)
+
+    machine.inferior(1).read_memory = everywhere  # type: ignore[method-assign]
+    session = PACKETS.session(machine)
+    for request in (
+        b"qSearch:memory:0;ffffffffffffffff;abc",
+        b"qCRC:0,40000000",
+    ):
+        looked.clear()
+        work = PACKETS.dispatch(session, request)
+        assert isinstance(work, Work)
+        works.append(work)
+        with pytest.raises(TargetError, match="interrupted"):
+            work.do(work)
+        assert len(looked) == 3

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """qSupported and its like, and what becomes of ``monitor``."""
 
+from stub.dispatch import READ_ONLY
 from stub.handlers import PACKETS
-from stub.outcomes import Close
+from stub.outcomes import Close, Silence, Work
 from tests.fakes import FakeInferior, FakeMachine, MonitoredMachine
 from tests.unit.stub.conftest import GDB, Ask
 
@@ -51,15 +52,24 @@ def test_small_talk(ask: Ask) -> None:
     assert ask(b"!") == b"OK"
     assert ask(b"qAttached:2") == ask(b"qAttached") == b"1"
     assert ask(b"vMustReplyEmpty") == b""
-    assert ask(b"vRun;2f") == ask(b"QNonStop:1") == ask(b"qSymbol::") == b""
+    assert ask(b"QNonStop:1") == ask(b"qSymbol::") == b""
 
 
-def test_k_ends_the_selected_partition_only(
-    ask: Ask, machine: MonitoredMachine
-) -> None:
+def test_run_is_told_what_to_do_instead(plain: Ask) -> None:
+    assert plain(b"vRun;2f62696e;61") == b"E01"
+    plain(b"qSupported:error-message+")
+    assert b"end nk and start it again" in str(plain(b"vRun;")).encode()
+    assert plain(b"R00") == Silence()
+
+
+def test_k_ends_nothing(ask: Ask, machine: MonitoredMachine) -> None:
     ask(b"Hgp2.1")
-    assert ask(b"k") == Close(b"X09")
-    assert [i.alive for i in machine.all] == [True, False]
+    assert ask(b"k") == Close(None)
+    assert [i.alive for i in machine.all] == [True, True]
+    assert machine.log == ["attach", "detach None"]
+
+
+LONG = "irq " + "x" * 40_000
 
 
 def test_monitor(ask: Ask) -> None:
@@ -68,3 +78,42 @@ def test_monitor(ask: Ask) -> None:
     assert ask(b"qRcmd,") == b"OK"
     assert ask(b"qRcmd,0") == b"E22"
     assert ask(b"qRcmd,ff") == "2: �\n".encode().hex().encode()
+    assert ask(b"qRcmd," + LONG.encode().hex().encode()) == (
+        f"2: {LONG}\n".encode().hex().encode()
+    )
+
+
+def test_a_client_that_shows_console_output_only_gets_that(
+    machine: MonitoredMachine,
+) -> None:
+    session = PACKETS.session(machine)
+    PACKETS.dispatch(session, b"qSupported:xmlRegisters=i386,arm;multiprocess+")
+    for line in ("", "irq", LONG):
+        work = PACKETS.dispatch(session, b"qRcmd," + line.encode().hex().encode())
+        assert isinstance(work, Work)
+        *output, last = work.do(work)
+        text = b"".join(bytes.fromhex(piece[1:].decode()) for piece in output)
+        assert {piece[:1] for piece in output} <= {b"O"}
+        assert max(map(len, output), default=0) < session.max_packet
+        assert (text.decode(), last) == (f"1: {line}\n" if line else "", b"OK")
+
+
+LOOKS = set(
+    b"qSupported QStartNoAckMode vMustReplyEmpty ! ? qAttached vAttach D k R g p m x H"
+    b" T qC qfThreadInfo qsThreadInfo qThreadExtraInfo vCont? qRcmd qCRC qSearch:memory"
+    b" qXfer:features:read qXfer:threads:read qXfer:exec-file:read qXfer:osdata:read"
+    b" vFile:setfs vFile:open vFile:pread vFile:fstat vFile:close"
+    b" QThreadSuffixSupported".split()
+)
+
+
+def test_who_may_only_look_is_refused_all_else(machine: MonitoredMachine) -> None:
+    session = PACKETS.session(machine, read_only=True)
+    offered = features(PACKETS.dispatch(session, GDB + b";error-message+"))
+    assert not {"swbreak+", "hwbreak+", "vContSupported+"} & offered
+    assert {row.name for row in PACKETS if not row.changes} == LOOKS
+    for row in PACKETS:
+        if row.changes:
+            heard = PACKETS.dispatch(session, row.name)
+            assert heard == b"E." + READ_ONLY.encode(), row.name
+    assert machine.log == []

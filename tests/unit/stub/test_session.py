@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Who is attached to what, seen through packets and the machine's own log."""
 
+import pytest
+
 from stub.handlers import PACKETS
 from stub.ids import ThreadId
 from stub.session import Session
@@ -62,7 +64,7 @@ def test_what_was_left_can_be_taken_back(ask: Ask, machine: MonitoredMachine) ->
     machine.log.clear()
     assert ask(b"vAttach;2") == b"T00thread:p2.1;"
     assert ask(b"qfThreadInfo") == b"mp2.1"
-    assert machine.log == ["attach", "detach 1"]
+    assert machine.log == ["attach 2"]
     assert ask(b"vAttach;1") == b"T00thread:p1.1;"
     assert ask(b"qfThreadInfo") == b"mp1.1,p2.1"
     assert ask(b"vAttach;3") == b"E03"
@@ -81,6 +83,7 @@ def test_kill_ends_one_partition(ask: Ask, machine: MonitoredMachine) -> None:
 def test_a_stop_selects_its_thread(machine: MonitoredMachine) -> None:
     session = Session(machine)
     session.features = frozenset({"multiprocess"})
+    assert session.stop_reply().startswith(b"T05thread:p1.1;")
     assert session.stopped(Stopped(ThreadId(2, 1))) == b"T05thread:p2.1;"
     assert session.inferior.pid == 2
 
@@ -107,3 +110,34 @@ def test_closing_lets_the_machine_run_once(machine: MonitoredMachine) -> None:
     session.close()
     session.close()
     assert machine.log == ["attach", "detach None"]
+
+
+@pytest.mark.parametrize("features", [b"", b"multiprocess+", b"lldb"])
+@pytest.mark.parametrize("chosen", [1, 2])
+def test_all_answers_name_the_same_process(
+    machine: MonitoredMachine, features: bytes, chosen: int
+) -> None:
+    session = PACKETS.session(machine)
+    if chosen == 2:
+        machine.inferior(1).alive = False
+    PACKETS.dispatch(session, b"qSupported:multiprocess+" if features else b"!")
+    if features == b"lldb":
+        assert PACKETS.dispatch(session, b"QThreadSuffixSupported") == b""
+    name = f"p{chosen}.1".encode() if features else b"1"
+    assert PACKETS.dispatch(session, b"qC") == b"QC" + name
+    listed = PACKETS.dispatch(session, b"qfThreadInfo")
+    assert isinstance(listed, bytes)
+    assert listed[1:].split(b",")[0] == name
+    stop = PACKETS.dispatch(session, b"?")
+    assert isinstance(stop, bytes)
+    assert stop.startswith(b"T05thread:" + name)
+
+
+def test_lldb_follows_one_process(machine: MonitoredMachine) -> None:
+    session = PACKETS.session(machine)
+    for hello in (b"qSupported:multiprocess+;fork-events+", b"QThreadSuffixSupported"):
+        PACKETS.dispatch(session, hello)
+    assert PACKETS.dispatch(session, b"qfThreadInfo") == b"mp1.1"
+    assert PACKETS.dispatch(session, b"vAttach;2") == b"T00thread:p2.1;"
+    assert PACKETS.dispatch(session, b"qfThreadInfo") == b"mp2.1"
+    assert not session.concerns(Stopped(ThreadId(1, 1)))

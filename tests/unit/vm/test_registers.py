@@ -178,3 +178,17 @@ def test_there_is_no_such_register(registers: Registers, number: int) -> None:
 def test_a_value_has_the_registers_size(registers: Registers) -> None:
     with pytest.raises(TargetError, match="has 8 bytes"):
         registers.write(0, bytes(4))
+
+
+@pytest.mark.parametrize("name", ["cs", "fs", "ss"])
+def test_all_at_once_is_all_or_nothing(registers: Registers, name: str) -> None:
+    before = registers.read_all()
+    changed = bytearray(before)
+    for other in ("rax", "rip", "mxcsr", "st0", name):
+        register = amd64.BY_NAME[other]
+        changed[register.offset] ^= 1
+    with pytest.raises(TargetError, match=f"\\${name} cannot be set from outside"):
+        registers.write_all(bytes(changed))
+    assert registers.read_all() == before
+    registers.write_all(before)
+    assert registers.read_all() == before
