@@ -2,6 +2,7 @@
 # make run    boot the pair and serve gdb on localhost:1234
 # make test   all tests          make lint   types and style
 # make test-kernels  the tests of the kernels that users have, on all that they know
+# make test-clients  with debuggers of other kinds: lldb, which is large
 # make soak   the tests that sample, with 2,000 stops of each kernel in each gdb
 # make bench  speed beside QEMU, gdbserver and udbserver
 # make fuzz   every campaign of hostile input, to its goal or SHARE=0.01 of it
@@ -16,11 +17,12 @@ BIN := $(VENV)/bin
 PACKAGES := bc binutils bison bpftool cpio flex gcc gdb kmod libc6-dev libelf-dev \
 	lz4 make patch python3-dev python3-venv xz-utils zstd
 BENCH_PACKAGES := gdbserver qemu-system-x86
+CLIENT_PACKAGES := lldb
 
 SHARE := 1
 
-.PHONY: setup packages bench-packages run test test-kernels soak fuzz lint bench \
-	unchanged clean
+.PHONY: setup packages bench-packages run test test-kernels test-clients soak fuzz \
+	lint bench unchanged clean
 
 run: setup
 	$(BIN)/nk run examples/two-linuxes.toml
@@ -31,6 +33,10 @@ test: setup
 test-kernels: setup
 	NK_KERNELS="amd64 rt older" $(BIN)/python -m pytest \
 		tests/boot/test_user_kernels.py tests/live/test_user_kernels.py
+
+test-clients: setup
+	@.ci/packages $(CLIENT_PACKAGES)
+	$(BIN)/python -m pytest -m clients
 
 soak: setup
 	NK_STOPS=2000 $(BIN)/python -m pytest -s tests/live/test_backtraces.py

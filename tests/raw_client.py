@@ -60,7 +60,7 @@ class RawClient:
 
     async def hello(self) -> None:
         """Do what gdb does to begin with."""
-        await self.ask(b"qSupported:multiprocess+;error-message+")
+        await self.ask(b"qSupported:multiprocess+;vContSupported+;error-message+")
         await self.ask(b"QStartNoAckMode")
         assert (await self.ask(b"?")).startswith(b"T")
 
