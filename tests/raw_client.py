@@ -12,6 +12,11 @@ PATIENCE = 300.0  # seconds; a test that waits so long has failed
 _LARGE = 1 << 20
 
 
+def is_output(payload: bytes) -> bool:
+    """Whether a packet is console output: text in hex, with a reply still to come."""
+    return payload[:1] == b"O" and payload != b"OK"
+
+
 class RawClient:
     """One connection."""
 
@@ -44,7 +49,7 @@ class RawClient:
         self.writer.write(encode(payload))
 
     async def receive(self) -> bytes:
-        """Return the payload of the next reply; EOFError if there is none."""
+        """Return the payload of the next packet; EOFError if there is none."""
         async with asyncio.timeout(PATIENCE):
             while True:
                 data = await self.reader.read(1)
