@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The table of campaigns, with what makes each whole."""
 
-from tests.fuzz import code, hypercalls, packets
+from functools import partial
+
+from tests.fuzz import code, files, hypercalls, packets
 from tests.fuzz.campaign import Campaign
 
 CAMPAIGNS = (
@@ -9,4 +11,14 @@ CAMPAIGNS = (
     Campaign("sockets", "packets", 1_000_000, 10_000, packets.over_sockets),
     Campaign("hypercalls", "hypercalls", 10_000_000, 100_000, hypercalls.piece),
     Campaign("code", "blocks of 64 bytes", 1_000_000, 2_000, code.piece),
+    *(
+        Campaign(
+            f"files:{name.replace(' ', '-')}",
+            "mutated files",
+            100_000,
+            1_000,
+            partial(files.piece, name),
+        )
+        for name in files.LOADERS
+    ),
 )
