@@ -5,11 +5,18 @@ gdb 13.1 reads the target's description for the first inferior only: in the seco
 ``$part``, ``$cr3`` and all that is not in gdb's own table are void.  To forget a
 description file that was never set makes it read the description again, for the
 inferior at hand (gdb/target-descriptions.c: unset_tdesc_filename_cmd).
+
+By default gdb lets only the current inferior run: ``continue`` in one kernel would keep
+the other from running, and what a kernel waits for from the other would never come.
 """
 
 import gdb
 
 from nk.served import is_remote
+
+_TOGETHER = (
+    "nk: all kernels run and stop together; one alone: set schedule-multiple off\n"
+)
 
 
 def _describe(event: gdb.NewObjFileEvent) -> None:
@@ -40,8 +47,15 @@ def _cure_all() -> None:
         thread.switch()
 
 
+def _run_together() -> None:
+    if not gdb.parameter("schedule-multiple"):
+        gdb.execute("set schedule-multiple on")
+        gdb.write(_TOGETHER)
+
+
 def register() -> None:
     """Do it now and whenever an inferior comes."""
+    _run_together()
     gdb.events.new_objfile.connect(_describe)
     if gdb.selected_thread() is not None:
         _cure_all()

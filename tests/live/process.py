@@ -80,6 +80,7 @@ class NkRun:
             stderr=subprocess.STDOUT,
             text=True,
         )
+        self._killed = False
         self.lines: list[str] = []
         self._changed = threading.Condition()
         self._ended = False
@@ -94,6 +95,11 @@ class NkRun:
         except BaseException:
             self._end()
             raise
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._killed = self._killed or number == signal.SIGKILL
+        self._process.send_signal(number)
 
     @property
     def host(self) -> Console:
@@ -142,7 +148,8 @@ class NkRun:
         for console in self.consoles.values():
             console.close()
         status = self._end()
-        assert status == 0, (status, self.lines)
+        expected = -signal.SIGKILL if self._killed else 0
+        assert status == expected, (status, self.lines)
         assert not [line for line in self.lines if "Traceback" in line], self.lines
         return self.lines
 

@@ -4,7 +4,9 @@
 import json
 import os
 import re
+import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -89,6 +91,44 @@ def test_unattached_it_says_so(program: str) -> None:
     debugger.close()
 
 
+# -- answers that take long ---------------------------------------------------------
+
+
+def test_an_answer_later_than_gdbs_patience_is_waited_for(
+    gdb: Gdb, machine: NkRun
+) -> None:
+    """gdb would give up after three times its timeout, and take what comes then for
+    the answer to whatever it asks next.
+    """
+    before = gdb("nk partitions"), gdb("show remotetimeout")
+    gdb("set remotetimeout 1")
+    machine.signal(signal.SIGSTOP)
+    later = threading.Timer(5, machine.signal, [signal.SIGCONT])
+    later.start()
+    try:
+        assert gdb("nk partitions") == before[0]
+    finally:
+        later.join()
+        gdb("set remotetimeout 2")
+    assert gdb("show remotetimeout") == before[1]
+    assert gdb.value("$part") == 1
+
+
+def test_where_no_answer_comes_the_connection_is_dropped(program: str) -> None:
+    debugger = Gdb(GDBS[program])
+    debugger(f"source {ENTRY}")
+    with NkRun("--freeze") as run:
+        debugger.attach(run.address)
+        run.signal(signal.SIGSTOP)
+        later = threading.Timer(1, run.signal, [signal.SIGKILL])
+        later.start()
+        with pytest.raises(GdbError, match="attach again: target remote"):
+            debugger("nk partitions")
+        later.join()
+    assert "<null>" in debugger("info inferiors")
+    debugger.close()
+
+
 # -- what gdb does by itself ----------------------------------------------------
 
 
@@ -97,6 +137,14 @@ def test_the_description_reaches_both_inferiors(gdb: Gdb, number: int) -> None:
     gdb(f"inferior {number}")
     assert gdb.value("$part") == number
     assert gdb.word("$cr3") > 0
+
+
+def test_the_scripts_let_all_kernels_run(program: str) -> None:
+    debugger = Gdb(GDBS[program])
+    assert "schedule-multiple off" in debugger(f"source {ENTRY}")
+    assert "is on" in debugger("show schedule-multiple")
+    assert debugger(f"source {ENTRY}") == ""  # what the user sets later stays
+    debugger.close()
 
 
 @pytest.fixture
