@@ -42,6 +42,8 @@ class Session:
         follows_one: The client can name processes but make sense of one only (lldb).
         resuming: Threads that ``c`` and ``s`` are about (``Hc``).
         files: Open files by descriptor (``vFile``).
+        reads_files: Whether the client reads symbols from here (``vFile``).
+        named: The inferior whose symbols the client has asked for first.
         max_packet: Longest packet, escapes counted.
     """
 
@@ -57,6 +59,8 @@ class Session:
         self._general = ThreadId(ANY, ANY)
         self.resuming = ThreadId(ALL, ALL)
         self.files: dict[int, FileIO] = {}
+        self.reads_files = False
+        self.named: int | None = None
         self._state = _Attachment.NOT_YET
         self._stop: StopReason | None = None
 

@@ -83,6 +83,24 @@ class Inferior(Protocol):
         """Write all of ``data`` or, raising TargetError, none of it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Mapped virtual memory, ``start`` to ``end`` (exclusive), and who may do what."""
+
+    start: int
+    end: int
+    writable: bool = True
+    executable: bool = True
+
+
+@runtime_checkable
+class SupportsRegions(Protocol):
+    """What is mapped, for a core file of everything."""
+
+    def regions(self) -> Sequence[Region]:
+        """All of it, by growing address; what two regions share is in one only."""
+
+
 @runtime_checkable
 class SupportsBreakpoints(Protocol):
     """Breakpoints and watchpoints that leave guest memory untouched."""

@@ -21,7 +21,7 @@ from stub.stops import (
     StopReason,
     Watch,
 )
-from stub.target import Action, BreakpointKind, Inferior, Thread
+from stub.target import Action, BreakpointKind, Inferior, Region, Thread
 
 _RIP = amd64.BY_NAME["rip"]
 _EXPEDITED = [amd64.BY_NAME[name] for name in ("rip", "rsp", "rbp")]
@@ -97,6 +97,9 @@ class FakeInferior:
 
     def past_hole(self, addr: int) -> int:
         return min((base for base in self.memory if base > addr), default=1 << 64)
+
+    def regions(self) -> Sequence[Region]:
+        return [Region(a, a + len(data)) for a, data in sorted(self.memory.items())]
 
     def write_memory(self, addr: int, data: bytes) -> None:
         offset, stretch = self._stretch(addr)

@@ -5,6 +5,7 @@ Intel SDM vol. 3, 4.5 "4-Level Paging and 5-Level Paging".  The walk executes no
 fills no TLB and sets no accessed bit; what it cannot reach has a reason in words.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -106,6 +107,46 @@ class AddressSpace:
             table = entry & ADDRESS
         raise AssertionError("a walk ends at its last level")
 
+    def mapped(self) -> Iterator[tuple[int, int, int]]:
+        """Yield what is mapped to memory of the window: first address, size, flags.
+
+        By growing address, in runs of equal flags.  Each table is looked into where it
+        is met first and not again: what it maps is the same memory, and Linux has
+        tables that are met 65,536 times (arch/x86/kernel/espfix_64.c).  So the work
+        is bounded by the memory that tables lie in.
+        """
+        if not self.cr0 & CR0_PG:
+            return
+        depth = 5 if self.cr4 & CR4_LA57 else 4
+        start = size = flags = 0
+        for va, length, own in self._leaves(self.cr3 & ADDRESS, depth, 0, 7, set()):
+            if va != start + size or own != flags:
+                if size:
+                    yield start, size, flags
+                start, size, flags = va, 0, own
+            size += length
+        if size:
+            yield start, size, flags
+
+    def _leaves(
+        self, table: int, level: int, base: int, above: int, seen: set[int]
+    ) -> Iterator[tuple[int, int, int]]:
+        """Pages below a table; levels count from 1, ``above`` are flags above it."""
+        if table in seen or table not in self.memory:
+            return
+        seen.add(table)
+        shift = 3 + 9 * level
+        for index in range(512):
+            entry = self.memory.word(table + index * 8)
+            if not entry & PRESENT:
+                continue
+            va = _canonical(base | index << shift, level)
+            flags = (above & entry & 7) | ((above | entry) & NO_EXECUTE)
+            if level > 1 and not entry & LARGE:
+                yield from self._leaves(entry & ADDRESS, level - 1, va, flags, seen)
+            elif shift <= _LARGEST and (entry & ADDRESS & -(1 << shift)) in self.memory:
+                yield va, 1 << shift, flags
+
     def walk(self, va: int) -> Walk:
         """Walk to ``va``, keeping every step."""
         if not self.cr0 & CR0_PG:
@@ -167,3 +208,11 @@ def past_hole(space: AddressSpace, base: int, va: int) -> int:
         return (1 << 64) - (1 << (11 + 9 * depth))
     shift = 12 + 9 * (depth - len(walk.levels))
     return ((va >> shift) + 1) << shift
+
+
+def _canonical(va: int, level: int) -> int:
+    """Extend the sign of an address of the top table, of 4 levels or of 5."""
+    bits = 12 + 9 * level
+    if level < 4 or not va >> bits - 1 & 1:
+        return va
+    return va | (1 << 64) - (1 << bits)

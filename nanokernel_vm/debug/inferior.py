@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from nanokernel_vm.cpu.engine import NEVER
-from nanokernel_vm.cpu.paging import CR4_LA57, past_hole
+from nanokernel_vm.cpu.paging import CR4_LA57, NO_EXECUTE, WRITABLE, past_hole
 from nanokernel_vm.cpu.registers import Registers
 from nanokernel_vm.cpu.state import RBP, RSP
 from nanokernel_vm.cpu.watch import Access, Watch, pages
@@ -26,7 +26,7 @@ from stub.stops import (
     Stopped,
     StopReason,
 )
-from stub.target import BreakpointKind, Thread
+from stub.target import BreakpointKind, Region, Thread
 
 _TID = 1
 _WATCHES = {
@@ -130,6 +130,13 @@ class PartitionInferior:
         """Where the next page-table entry begins, of the level that has none here."""
         space = Sight(self.partition).space_of(addr)
         return past_hole(space, self.partition.window.base, addr)
+
+    def regions(self) -> Sequence[Region]:
+        """What the page tables map."""
+        return [
+            Region(va, va + size, bool(flags & WRITABLE), not flags & NO_EXECUTE)
+            for va, size, flags in Sight(self.partition).mapped()
+        ]
 
     def write_memory(self, addr: int, data: bytes) -> None:
         """Write through the page tables, read-only pages too, all or nothing."""

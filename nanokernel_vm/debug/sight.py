@@ -72,6 +72,10 @@ class Sight:
     def _kernel(self) -> AddressSpace | None:
         return kernel_half(self.space)
 
+    def mapped(self) -> Iterator[tuple[int, int, int]]:
+        """All that can be seen: first address, size and flags; see AddressSpace."""
+        return (self._kernel or self.space).mapped()
+
     def page(self, va: int) -> Page | None:
         """Where ``va`` leads; None if it is not mapped to the partition's memory."""
         return self.space_of(va).page(va) if va < _SPACE else None

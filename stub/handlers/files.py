@@ -4,16 +4,23 @@
 With its default ``sysroot target:`` gdb reads the ELF named by qXfer:exec-file
 from here.  Exactly those files can be opened, for reading only, whatever the
 rest of the server's file system holds.
+
+And ``generate-core-file`` reads what memory there is from Linux's ``/proc/PID/smaps``
+(gdb/linux-tdep.c: linux_find_memory_regions_full): where that is missing it writes the
+sections of the ELF, wherever they really lie, and says "Saved".
 """
 
 import os
+import re
 import struct
 from io import FileIO
 
 from stub.dispatch import packet
 from stub.errors import Errno
 from stub.session import Session
+from stub.target import Region, SupportsRegions
 
+_MAPS = re.compile(r"/proc/(\d{1,9})/smaps")
 _MAX_OPEN = 64
 _READ_ONLY = 0
 # gdb manual, "struct stat": ten big-endian words of 32 bits, but for size,
@@ -34,7 +41,10 @@ def set_file_system(session: Session, pid: int) -> bytes:
 @packet("vFile:open:{path:hex},{flags:x},{mode:x}")
 def open_file(session: Session, path: bytes, flags: int, mode: int) -> bytes:
     """Open one of the advertised files."""
+    session.reads_files = True
     name = os.fsdecode(path)
+    if maps := _MAPS.fullmatch(name):
+        return _open_maps(session, int(maps[1]))
     if name not in {inferior.exec_file for inferior in session.inferiors}:
         return _failed(Errno.ENOENT)
     if flags != _READ_ONLY:
@@ -45,8 +55,32 @@ def open_file(session: Session, path: bytes, flags: int, mode: int) -> bytes:
         file = FileIO(name)
     except OSError:
         return _failed(Errno.ENOENT)
+    return _keep(session, file)
+
+
+def _keep(session: Session, file: FileIO) -> bytes:
     session.files[file.fileno()] = file
     return b"F%x" % file.fileno()
+
+
+def _open_maps(session: Session, pid: int) -> bytes:
+    """Open a list of all memory of an inferior that has one."""
+    target = next((i for i in session.inferiors if i.pid == pid), None)
+    if not isinstance(target, SupportsRegions):
+        return _failed(Errno.ENOENT)
+    file = FileIO(os.memfd_create("smaps"), "r+")
+    file.write("".join(map(_row, target.regions())).encode())
+    return _keep(session, file)
+
+
+def _row(region: Region) -> str:
+    """One mapping, as proc(5) has it: private and anonymous, so that it is saved."""
+    write, execute = "w" if region.writable else "-", "x" if region.executable else "-"
+    size = region.end - region.start >> 10
+    return (
+        f"{region.start:x}-{region.end:x} r{write}{execute}p 00000000 00:00 0 \n"
+        f"Size: {size} kB\nAnonymous: {size} kB\n"
+    )
 
 
 @packet("vFile:pread:{fd:x},{count:x},{offset:x}")

@@ -79,7 +79,19 @@ def read_exec_file(
 ) -> bytes:
     """Name the file with the symbols of an inferior."""
     inferior = session.inferior if pid is None else session.find(pid)
-    return _piece(session, inferior.exec_file or "", offset, length)
+    session.named = session.named or inferior.pid
+    path = inferior.exec_file or ""
+    if path and inferior.pid != session.named and not session.reads_files:
+        path = _TO_THE_ROOT + path.removeprefix("/")
+    return _piece(session, path, offset, length)
+
+
+# gdb 13 takes the target description for its first inferior only; the architecture of
+# all others is that of their file.  With a ``sysroot`` of the user's own it looks for
+# the file below that, finds none, takes the CPU for an i386 and refuses every ``g``.
+# But it opens a relative name as it stands (gdb/solib.c: solib_find_1).  A client that
+# reads files from here has read that of its first inferior before it asks for others.
+_TO_THE_ROOT = "../" * 64
 
 
 _TABLES = (

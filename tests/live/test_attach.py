@@ -2,6 +2,7 @@
 """What a person sees after nothing but ``target remote``."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -86,3 +87,24 @@ def test_a_second_client_is_told_why_and_the_first_is_undisturbed(
     assert gdb.word("$rip") == before
     gdb("stepi")
     assert "host/cpu0" in gdb("info threads")
+
+
+_SYSROOTS = {"none": "", "ours": "target:"}
+
+
+@pytest.mark.parametrize("sysroot", ["a directory of the user's own", "none", "ours"])
+def test_every_inferior_has_its_registers_whatever_the_sysroot(
+    gdb: Gdb, machine: NkRun, program: str, sysroot: str, tmp_path: Path
+) -> None:
+    gdb("disconnect")
+    other = Gdb(GDBS[program])
+    other(f"set sysroot {_SYSROOTS.get(sysroot, tmp_path)}")
+    other.attach(machine.address)
+    try:
+        for number in (2, 1):
+            other.inferior(number)
+            assert other.word("$rip") >> 63
+            assert "i386:x86-64" in other("show architecture")
+    finally:
+        other.close()
+        gdb.attach(machine.address)

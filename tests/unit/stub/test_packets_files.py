@@ -77,3 +77,20 @@ def test_files_are_limited_and_closed_with_the_session(
     files = list(session.files.values())
     session.close()
     assert all(file.closed for file in files)
+
+
+def test_what_is_mapped_can_be_read_as_of_a_process(
+    session: Session, machine: MonitoredMachine
+) -> None:
+    ask(session, b"qSupported:multiprocess+")
+    fd = ask(session, opened("/proc/2/smaps"))[1:]
+    text = ask(session, b"vFile:pread:%b,1000,0" % fd).partition(b";")[2].decode()
+    rows = [line for line in text.splitlines() if "-" in line]
+    memory = machine.inferior(2).memory
+    assert rows == [
+        f"{start:x}-{start + len(data):x} rwxp 00000000 00:00 0 "
+        for start, data in sorted(memory.items())
+    ]
+    assert text.count("Anonymous: 4 kB") == len(memory)
+    assert ask(session, opened("/proc/9/smaps")) == b"F-1,2"
+    assert ask(session, opened("/proc/1/mem")) == b"F-1,2"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The walk, its short form, and the reasons it gives."""
 
+import random
 from itertools import pairwise
 
 import pytest
@@ -155,3 +156,42 @@ def test_the_short_walk_agrees_with_the_long_one(
     walk = tables.space.walk(va)
     assert tables.space.page(va) == walk.page
     assert (walk.page is None) == bool(walk.reason)
+
+
+@pytest.mark.parametrize("levels", [4, 5])
+def test_what_is_mapped_is_what_can_be_translated(levels: int) -> None:
+    """Whatever the tables hold, loops and wild entries too: each page that is told
+    translates, and what is told once is not told again.
+    """
+    rng = random.Random(levels)
+    for _ in range(50):
+        tables = Tables(levels)
+        for _ in range(40):
+            entry = rng.choice(
+                (*TABLES, BASE + 0x8_0000, rng.getrandbits(52) & -0x1000)
+            )
+            flags = rng.choice((ALL, ALL, PRESENT, ALL | NO_EXECUTE, ALL | LARGE, 0))
+            tables.put(rng.choice(TABLES) + 8 * rng.randrange(512), entry | flags)
+        end = 0
+        for start, size, flags in tables.space.mapped():
+            assert start >= end
+            end = start + size
+            for va in (start, end - 1):
+                page = tables.space.page(va)
+                assert page is not None
+                assert page.flags == flags
+
+
+def test_a_table_is_told_where_it_is_met_first() -> None:
+    tables = Tables()
+    tables.put(TABLES[2] + 8 * 7, TABLES[3] | ALL)  # the table of ADDRESS's page, again
+    assert [start for start, *_ in tables.space.mapped()] == [ADDRESS & -0x1000]
+    upper = Tables()
+    upper.put(TABLES[0] + 8 * 511, TABLES[1] | ALL)
+    upper.put(TABLES[0] + SLOT, 0)
+    high = ADDRESS - (1 << 39) + (511 << 39) | 0xFFFF << 48
+    assert [start for start, *_ in upper.space.mapped()] == [high & -0x1000]
+
+
+def test_without_paging_nothing_is_mapped() -> None:
+    assert not list(AddressSpace(Tables().window, 0, 0, 0).mapped())
