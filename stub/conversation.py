@@ -254,6 +254,8 @@ class Conversation:
     def _report(self, reason: StopReason, actions: Sequence[Action]) -> None:
         if isinstance(reason, Stopped) and reason.signal == Signal.INT:
             self._interrupted = False
+            if not self.session.concerns(reason):  # but who sent it waits for it
+                reason = self.session.interrupted(actions[0].thread)
         if self.session.concerns(reason):
             self._reply(self.session.stopped(reason))
         else:

@@ -182,14 +182,12 @@ class Session:
 
     def detach(self, pid: int) -> None:
         """Leave one inferior, which runs on; with the last one, leave the machine."""
-        self.find(pid)
-        self.machine.detach(pid)
+        self.machine.detach(self.find(pid).pid)
         self._dropped()
 
     def kill(self, pid: int) -> None:
         """End one partition for good."""
-        self.find(pid)
-        self.machine.kill(pid)
+        self.machine.kill(self.find(pid).pid)
         self._dropped()
 
     def leave(self) -> None:

@@ -167,9 +167,12 @@ class _Bench:
             raise Broken(f"something changed by {data!r}")
 
     def _look(self) -> list[object]:
+        """At what the client holds: the rest runs."""
+        held = {inferior.pid for inferior in self.debug.held()}
         return [
             (p.condition, p.clock, p.engine.state.rip, tuple(p.engine.state.regs))
             for p in self.machine.partitions
+            if p.pid in held
         ]
 
     def close(self) -> None:

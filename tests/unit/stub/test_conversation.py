@@ -167,6 +167,16 @@ def test_an_interrupt_of_a_run_that_stops_otherwise_is_owed(
     assert wire.events == ["run", "interrupt", "run", "interrupt", "run"]
 
 
+def test_an_interrupt_is_told_as_that_of_a_process_the_client_knows(
+    quiet: Conversation, wire: Wire
+) -> None:
+    quiet.feed(encode(b"Hgp2.1") + encode(b"qSupported") + encode(b"c") + b"\x03")
+    wire.take()
+    quiet.ran(stopped(1, signal=Signal.INT))
+    assert wire.take() == encode(b"T02thread:1;")
+    assert wire.events == ["run", "interrupt"]
+
+
 def test_who_attaches_or_leaves_is_owed_no_interrupt(
     quiet: Conversation, wire: Wire
 ) -> None:

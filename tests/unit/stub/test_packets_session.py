@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """qSupported and its like, and what becomes of ``monitor``."""
 
+import pytest
+
 from stub.dispatch import READ_ONLY
 from stub.handlers import PACKETS
 from stub.outcomes import Close, Silence, Work
@@ -117,3 +119,12 @@ def test_who_may_only_look_is_refused_all_else(machine: MonitoredMachine) -> Non
             heard = PACKETS.dispatch(session, row.name)
             assert heard == b"E." + READ_ONLY.encode(), row.name
     assert machine.log == []
+
+
+@pytest.mark.parametrize("request_", [b"vKill;0", b"D;0"])
+def test_process_0_is_any(ask: Ask, machine: MonitoredMachine, request_: bytes) -> None:
+    """gdb manual, "Packets", thread-id syntax; never a process of that number."""
+    ask(b"qSupported:multiprocess+")
+    ask(b"Hgp2.1")
+    assert ask(request_) == b"OK"
+    assert machine.log[-1] in ("kill 2", "detach 2")
