@@ -41,7 +41,7 @@ class Consoles:
         say: Callable[[str], None],
     ) -> None:
         self._machine, self._say = machine, say
-        self._quiet = quiet or sys.stdout is None
+        self._quiet = quiet or sys.__stdout__ is None
         self._stdout: Outlet | None = None
         self._closed = False
         self._closers: list[Callable[[], object]] = []
@@ -86,7 +86,7 @@ class Consoles:
         return self._stdout
 
     def _stdio(self, board: Board, loop: asyncio.AbstractEventLoop) -> None:
-        if sys.stdout is None:
+        if sys.__stdout__ is None:
             self._say("stdout is closed: the output is lost")
         else:
             board.console.sinks.append(_bytes(self._out()))
