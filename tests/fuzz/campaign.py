@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a campaign is, and how its pieces are run, counted and remembered."""
+"""What a campaign is, and how its pieces are run, counted and remembered.
+
+A campaign is cut into pieces; a piece is made of a campaign's seed and its own number
+alone, so that any one can be repeated, and a campaign interrupted goes on where it was.
+"""
 
 import faulthandler
 import json
