@@ -9,7 +9,7 @@ import asyncio
 import logging
 import random
 import tempfile
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -75,7 +75,8 @@ def nothing_logged() -> Iterator[Complaints]:
 class _Wire:
     """Sends into a list, and remembers the run to wait for."""
 
-    def __init__(self) -> None:
+    def __init__(self, stop: Callable[[], None]) -> None:
+        self.stop = stop
         self.sent = bytearray()
         self.run: asyncio.Future[StopReason] | None = None
         self.begun: Work | None = None
@@ -100,7 +101,8 @@ class _Wire:
         self.begun = work
 
     def interrupt(self) -> None:
-        """There is nothing that would send one."""
+        """Pass on."""
+        self.stop()
 
     def replies(self) -> int:
         """Packets sent since the last call; console output before one is part of it."""
@@ -116,7 +118,7 @@ class _Bench:
     def __init__(self, folder: Path) -> None:
         self.machine = _machine(folder)
         self.debug = DebugMachine(self.machine, {})
-        self.wire = _Wire()
+        self.wire = _Wire(self.debug.interrupt)
         self.talk = Conversation(self.wire, PACKETS.session(self.debug))
         session = self.talk.session
         self.talk.begin(lambda request: PACKETS.dispatch(session, request))
@@ -131,9 +133,10 @@ class _Bench:
     async def ask(self, request: bytes) -> None:
         """Send one packet; one reply must come, now or when its run has ended."""
         self.talk.feed(encode(request))
+        if self.wire.run is not None:
+            self.talk.feed(b"\x03")
         while self.wire.run is not None:
             run, self.wire.run = self.wire.run, None
-            self.debug.interrupt()
             await asyncio.wait([run])
             self.talk.ran(run.result)
         if (work := self.wire.begun) is not None:
@@ -237,17 +240,19 @@ async def _visit(server: Server, rng: random.Random, count: int) -> int:
 
 
 async def _over_sockets(rng: random.Random, count: int, folder: Path) -> int:
-    debug = DebugMachine(_machine(folder), {})
-    debug.run_freely()
-    server = await serve(debug, Tcp("127.0.0.1", 0))
     tried = 0
-    try:
-        while tried < count:
-            tried += await _visit(server, rng, min(2000, count))
-    finally:
-        server.close()
-        await server.wait_closed()
-        debug.close()
+    while tried < count:
+        machine = _machine(folder)
+        debug = DebugMachine(machine, {})
+        debug.run_freely()
+        server = await serve(debug, Tcp("127.0.0.1", 0))
+        try:
+            while tried < count and all(p.alive for p in machine.partitions):
+                tried += await _visit(server, rng, min(2000, count))
+        finally:
+            server.close()
+            await server.wait_closed()
+            debug.close()
     return tried
 
 
