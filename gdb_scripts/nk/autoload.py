@@ -8,6 +8,11 @@ inferior at hand (gdb/target-descriptions.c: unset_tdesc_filename_cmd).
 
 By default gdb lets only the current inferior run: ``continue`` in one kernel would keep
 the other from running, and what a kernel waits for from the other would never come.
+
+Where all run, the first event in the inferior that was current when gdb attached is
+swallowed, and gdb waits for ever, unless that inferior was resumed before
+(gdb/infrun.c, handle_signal_stop: stop_soon is reset for the current inferior only).
+To step it no time at all is what resets it.
 """
 
 import gdb
@@ -47,10 +52,25 @@ def _cure_all() -> None:
         thread.switch()
 
 
+_SETTLE = """\
+define target {hook}
+python import nk.autoload; nk.autoload.settle()
+end
+"""
+
+
+def settle() -> None:
+    """After ``target remote``: let gdb see the first event of the current inferior."""
+    if gdb.selected_thread() is not None and is_remote():
+        gdb.execute("stepi 0", to_string=True)
+
+
 def _run_together() -> None:
     if not gdb.parameter("schedule-multiple"):
         gdb.execute("set schedule-multiple on")
         gdb.write(_TOGETHER)
+    for name in ("remote", "extended-remote"):
+        gdb.execute(_SETTLE.format(hook=f"hookpost-{name}"), to_string=True)
 
 
 def register() -> None:

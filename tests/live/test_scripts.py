@@ -147,6 +147,25 @@ def test_the_scripts_let_all_kernels_run(program: str) -> None:
     debugger.close()
 
 
+def test_no_event_is_swallowed_whichever_inferior_is_current(
+    gdb: Gdb, machine: NkRun, program: str
+) -> None:
+    """gdb would wait for ever for the first stop of the one that was not resumed."""
+    gdb("disconnect")
+    line = [str(GDBS[program]), "-nx", "-batch", "-iex", f"source {ENTRY}"]
+    for command in (
+        "set sysroot",
+        f"target remote {machine.address}",
+        "inferior 2",
+        "tbreak update_process_times if $part == 1",
+        "continue",
+        "p $part",
+    ):
+        line += ["-ex", command]
+    assert "= 1" in _batch(line, program)
+    gdb.attach(machine.address)
+
+
 @pytest.fixture
 def address(gdb: Gdb, machine: NkRun) -> Iterator[str]:
     """Leave the machine to another gdb."""
