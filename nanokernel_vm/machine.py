@@ -80,7 +80,7 @@ class Machine:
 
     def listens(self, board: Board) -> bool:
         """Whether what is typed would be taken soon; who types should wait for it."""
-        pending = len(self._mail) + len(board.partition.inputs)
+        pending = len(self._mail) + len(board.partition.life.inputs)
         return pending < _MAIL and board.console_backlog() < _BACKLOG
 
     # -- in the machine's thread ---------------------------------------------

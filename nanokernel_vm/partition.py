@@ -10,7 +10,7 @@ The rules that make a run the same run whoever watches:
 * Whatever may let an interrupt in calls ``reschedule``; one that finds IF clear is
   tried again POLL ticks later.  Both are state; any other stop lets nothing in.
 * What the TLB holds can be seen in accessed bits.  It is flushed when the program says
-  so and on a grid of virtual time, TLB_GRID, and never for a debugger.
+  so and on a grid of virtual time, life.TLB_GRID, and never for a debugger.
 * Every delivery moves the clock by BUMP, more than the longest instruction, so that the
   clock alone names a position.  It is also what a delivery costs: a turn, which ends by
   the clock, is bounded in work, too.
@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Protocol
 
-from nanokernel_vm.clock import END, TICKS_PER_MS, TICKS_PER_SECOND
+from nanokernel_vm.clock import END, TICKS_PER_SECOND
 from nanokernel_vm.cpu import state as s
 from nanokernel_vm.cpu.cpuid import Registers, answer
 from nanokernel_vm.cpu.delivery import (
@@ -37,13 +37,16 @@ from nanokernel_vm.cpu.delivery import (
 )
 from nanokernel_vm.cpu.engine import NEVER, Engine, Event, Ports
 from nanokernel_vm.cpu.io_privilege import CheckedPorts
+from nanokernel_vm.cpu.state import State
+from nanokernel_vm.life import Condition, Life, Wish, next_flush
 from nanokernel_vm.memory import Window
 from nanokernel_vm.nanokernel.frames import Frames
 from nanokernel_vm.nanokernel.log import LENGTH, Delivered, Log, Violation
 
+__all__ = ["BUMP", "POLL", "Condition", "Controller", "Outcome", "Partition", "Timed"]
+
 BUMP = 400  # 1 us
 POLL = 4000
-TLB_GRID = 20 * TICKS_PER_MS
 # As long as this a kernel has interrupts off by mistake only: Linux's hard lockup
 # detector waits 10 s, too (kernel/watchdog.c, watchdog_thresh).
 _TOO_LONG = 10 * TICKS_PER_SECOND
@@ -53,20 +56,12 @@ _SYSCALL_LENGTH = 2
 _LOG = logging.getLogger(__name__)
 
 
-class Condition(Enum):
-    """Where a partition's life stands."""
-
-    RUNNING = "running"
-    IDLE = "idle"
-    SHUT_DOWN = "shut down"
-    FAILED = "failed"
-
-
 class Outcome(Enum):
     """Why ``Partition.run`` returned."""
 
     QUANTUM = "quantum"  # the clock has come to the given time
     DEAD = "dead"
+    RESTARTED = "restarted"  # it was switched on again, at its own wish
     BREAKPOINT = "breakpoint"
     STEP = "step"
     WATCH = "watch"
@@ -135,23 +130,13 @@ class Partition:
         )
         checked.engine = self.engine
         self.ticker = self.engine.ticker
-        self.condition = Condition.RUNNING
-        self.failure = ""
+        self.life = Life()
         self.controller: Controller | None = None
         self.timed: Sequence[Timed] = ()
         self.registered: Callable[[int], Gate | None] | None = None
         self.syscall: Callable[[], tuple[int, int] | None] = lambda: None
         self.frames: Callable[[], Frames | None] = lambda: None
-        self.inputs: deque[tuple[int, Callable[[bytes], None], bytes]] = deque()
         self.input_log: deque[tuple[int, bytes]] = deque(maxlen=LENGTH)
-        self._poll: int | None = None
-        self._ending: str | None = None
-        self._refused: int | None = None  # where a port was used without the right
-        self._doomed = ""  # why it fails before its next jump
-        self._masked: int | None = None  # since when every turn ended with IF clear
-        self._entered_at = self._fruitless = 0
-        self._forget = TLB_GRID  # when all cached translations of addresses go
-        self.restart_wanted = False
         self._delivery = Delivery(window)
 
     # -- what the nanokernel and devices ask of it ---------------------------
@@ -164,15 +149,31 @@ class Partition:
     @property
     def alive(self) -> bool:
         """Whether it can still run."""
-        return self.condition in (Condition.RUNNING, Condition.IDLE)
+        return self.life.alive
+
+    @property
+    def condition(self) -> Condition:
+        """Where its life stands."""
+        return self.life.condition
+
+    @property
+    def failure(self) -> str:
+        """Why it has ended, if not as it wished."""
+        return self.life.failure
+
+    @property
+    def restart_wanted(self) -> bool:
+        """Whether it has ended by what resets a PC."""
+        return not self.alive and self.life.wish is Wish.RESTART
 
     @property
     def hang(self) -> str:
         """Why it does nothing any more although it runs; empty: it may."""
-        if self._fruitless > _FRUITLESS:
+        if self.life.fruitless > _FRUITLESS:
             return f"only faults, at {self.engine.state.rip:#x}"
-        if self._masked is not None and self.clock - self._masked > _TOO_LONG:
-            seconds = (self.clock - self._masked) // TICKS_PER_SECOND
+        masked = self.life.masked
+        if masked is not None and self.clock - masked > _TOO_LONG:
+            seconds = (self.clock - masked) // TICKS_PER_SECOND
             return f"interrupts off for {seconds} s, at {self.engine.state.rip:#x}"
         return ""
 
@@ -195,13 +196,12 @@ class Partition:
 
     def reschedule(self) -> None:
         """Look at deadlines and interrupts at the next eligible entry."""
-        self._poll = 0
+        self.life.poll = 0
         self.ticker.deadline = 0
 
     def shut_down(self, restart: bool) -> None:
         """End at the next eligible entry, on the partition's own wish."""
-        self._ending = "restart" if restart else "shut down"
-        self.restart_wanted = restart
+        self.life.wish = Wish.RESTART if restart else Wish.SHUT_DOWN
         self.ticker.deadline = 0
 
     def use_handlers(
@@ -222,25 +222,31 @@ class Partition:
         """Let ``data`` arrive at a device just after the present moment."""
         if self.alive:
             time = self.clock + 1
-            self.inputs.append((time, receive, data))
+            self.life.inputs.append((time, receive, data))
             self.input_log.append((time, data))
 
     def returns(self, frames: Frames) -> None:
         """It is about to return through the frame at its stack pointer."""
-        self._doomed = frames.returns(self.engine.stack_pointer())
-        if self._doomed:
+        self.life.doomed = frames.returns(self.engine.stack_pointer())
+        if self.life.doomed:
             self.ticker.deadline = 0
 
     def fail(self, why: str) -> None:
         """The partition is dead; the machine goes on."""
-        if self.alive:
-            self.condition, self.failure = Condition.FAILED, why
+        if self.life.fail(why):
             _LOG.warning("partition %s failed: %s", self.name, why)
 
-    def _end(self, why: str = "") -> None:
-        """The partition has ended by itself."""
-        if self.alive:
-            self.condition, self.failure = Condition.SHUT_DOWN, why
+    def power_on(self, load: Callable[[State], None]) -> None:
+        """Begin a new life at the present moment; whoever watches stays.
+
+        Args:
+            load: Puts a program into memory and sets the registers to enter it.
+        """
+        self.engine.power_on()
+        self.life = Life.at(self.clock)
+        load(self.engine.state)
+        self.engine.put_state()
+        self.ticker.watched = 0  # what was loaded, nobody has stored
 
     def plain(self) -> dict[str, object]:
         """What it waits for and where its life stands, as plain data."""
@@ -250,29 +256,23 @@ class Partition:
             "origin": ticker.origin,
             "expect": ticker.expect,
             "page": ticker.page,
-            "condition": self.condition,
-            "failure": self.failure,
-            "inputs": [(time, data) for time, _, data in self.inputs],
-            "poll": self._poll,
-            "ending": self._ending,
-            "refused": self._refused,
-            "doomed": self._doomed,
-            "forget": self._forget,
+            **self.life.plain(),
         }
 
     # -- running -------------------------------------------------------------
 
     def deadline(self) -> int | None:
         """The next moment at which something is due, in ticks."""
-        if self._ending is not None or self._refused is not None or self._doomed:
+        life = self.life
+        if life.is_ending:
             return 0
         times = [
             t for t in (device.deadline() for device in self.timed) if t is not None
         ]
-        if self.inputs:
-            times.append(self.inputs[0][0])
-        if self._poll is not None and self.condition is not Condition.IDLE:
-            times.append(self._poll)
+        if life.inputs:
+            times.append(life.inputs[0][0])
+        if life.poll is not None and life.condition is not Condition.IDLE:
+            times.append(life.poll)
         due = min(times, default=END)
         return due if due < END else None
 
@@ -290,9 +290,9 @@ class Partition:
                 return _STOPS[event]
             if event is Event.CRASH:
                 self.fail(str(self.engine.crash))
-            elif self._doomed:
-                self.fail(self._doomed)
-            elif self._refused is not None:
+            elif self.life.doomed:
+                self.fail(self.life.doomed)
+            elif self.life.refused is not None:
                 self._fault_of_port()
             elif event is Event.DEADLINE:
                 self._service()
@@ -304,9 +304,9 @@ class Partition:
     def _turn_ends(self) -> Outcome:
         """Take note of what its processor is kept from."""
         if self.engine.state.rflags & s.IF:
-            self._masked = None
-        elif self._masked is None:
-            self._masked = self.clock
+            self.life.masked = None
+        elif self.life.masked is None:
+            self.life.masked = self.clock
         return Outcome.QUANTUM
 
     def _advance(self, until: int) -> Event:
@@ -316,7 +316,7 @@ class Partition:
         that cannot be fetched has no block, and may fault for ever.
         """
         due, ticker = self.deadline(), self.ticker
-        stop = min(until, self._forget)
+        stop = min(until, self.life.forget)
         ticker.deadline = stop if due is None else min(due, stop)
         if ticker.interrupt:
             return Event.INTERRUPT
@@ -336,22 +336,22 @@ class Partition:
 
     def _service(self) -> None:
         """At an eligible entry: let everything due happen, then interrupt."""
-        now = self.clock
-        if now >= self._forget:
+        now, life = self.clock, self.life
+        if now >= life.forget:
             self.engine.flush_tlb()
-            self._forget = (now // TLB_GRID + 1) * TLB_GRID
-        if self._ending is not None:
-            self._end()
+            life.forget = next_flush(now)
+        if life.wish is not None:
+            life.end()
             return
-        while self.inputs and self.inputs[0][0] <= now:
-            _, receive, data = self.inputs.popleft()
+        while life.inputs and life.inputs[0][0] <= now:
+            _, receive, data = life.inputs.popleft()
             receive(data)
         for device in self.timed:
             due = device.deadline()
             if due is not None and due <= now:
                 device.expire(now)
-        if self._poll is not None and self._poll <= now:
-            self._poll = None
+        if life.poll is not None and life.poll <= now:
+            life.poll = None
             self._interrupt(now)
 
     def _interrupt(self, now: int) -> None:
@@ -359,12 +359,12 @@ class Partition:
         if controller is None or not controller.output:
             return
         if not self.engine.state.rflags & s.IF:
-            self._poll = now + POLL
+            self.life.poll = now + POLL
             return
-        self.condition = Condition.RUNNING
+        self.life.condition = Condition.RUNNING
         self._deliver(controller.acknowledge())
         if controller.output:
-            self._poll = now  # another one waits behind it
+            self.life.poll = now  # another one waits behind it
 
     def _deliver(self, vector: int, error_code: int = 0, instruction: int = -1) -> None:
         cpu, now = self.engine.state, self.clock
@@ -380,8 +380,10 @@ class Partition:
         self._entered()
 
     def _triple_fault(self, fault: TripleFault) -> None:
+        """A PC's chip set answers the processor's shutdown with a reset."""
         tried = ", ".join(f"{v:#x}" for v in fault.vectors)
         rip = self.engine.state.rip
+        self.life.wish = Wish.RESTART
         self.fail(f"triple fault at {rip:#x}: vectors {tried}: {fault.why}")
 
     def _entered(self) -> None:
@@ -390,10 +392,10 @@ class Partition:
         Its entry is a transfer also where it is the instruction that faulted.
         """
         self.engine.put_state()
-        fruitless = self.clock == self._entered_at
-        self._fruitless = self._fruitless + 1 if fruitless else 0
+        life = self.life
+        life.fruitless = life.fruitless + 1 if self.clock == life.entered_at else 0
         self.ticker.clock += BUMP
-        self._entered_at = self.clock
+        life.entered_at = self.clock
         self.ticker.expect = NEVER
         if self.ticker.steps:
             self.ticker.steps = 1
@@ -418,12 +420,12 @@ class Partition:
 
         What stands between has been executed in vain: the access itself did nothing.
         """
-        if self._refused is None:
-            self._refused = self.engine.register(41)
+        if self.life.refused is None:
+            self.life.refused = self.engine.register(41)
             self.ticker.deadline = 0
 
     def _fault_of_port(self) -> None:
-        rip, self._refused = self._refused, None
+        rip, self.life.refused = self.life.refused, None
         if rip is not None and self.engine.state.cpl:
             self.engine.state.rip = rip
             self._deliver(GP)
@@ -446,15 +448,15 @@ class Partition:
         self._entered()
 
     def _on_halt(self) -> None:
-        if self._ending is not None:
-            self._end()
+        if self.life.wish is not None:
+            self.life.end()
         elif self.engine.state.rflags & s.IF:
-            self.condition = Condition.IDLE
+            self.life.condition = Condition.IDLE
             if self.interrupted:
-                self._poll = 0  # what could not come while interrupts were off
+                self.life.poll = 0  # what could not come while interrupts were off
             self._service()
         else:
-            self._end(f"halted with interrupts off at {self.engine.state.rip:#x}")
+            self.life.end(f"halted with interrupts off at {self.engine.state.rip:#x}")
 
     def _on_error(self) -> None:
         rip = self.engine.state.rip

@@ -207,6 +207,19 @@ class Engine:
             ticker.passing = NEVER
         return None
 
+    def power_on(self) -> None:
+        """Begin as a processor that has just been made, at the present clock.
+
+        It is a new one for the library, which then remembers nothing: no translation,
+        no page that was fetched from.  Breakpoints and watchpoints stay.
+        """
+        self._renew()
+        self.crash = self.touched = None
+        self.error = 0
+        ticker = self.ticker
+        ticker.expect, ticker.page, ticker.origin = NEVER, 0, ticker.clock
+        ticker.watched = ticker.steps = 0
+
     def put_state(self) -> None:
         """Load the processor with ``state`` as edited."""
         self.state.old_exception = -1
@@ -332,10 +345,17 @@ class Engine:
         restarts it need not know.
         """
         self.crash = examine(self.core.death(), self.state, self.window)
+        saved = bytes(self.state)
+        self._renew()
+        ctypes.memmove(ctypes.addressof(self.state), saved, len(saved))
+        self.put_state()
+
+    def _renew(self) -> None:
+        """Put another in the place of the library's part, and its registers in ``state``."""
         self.core.close()
         self.handle.value = None  # so that the binding does not close it again
         self._open()
-        self.put_state()
+        uclib.uc_context_save(self.handle, self._saved)
 
     def _map(self) -> None:
         window, violation = self.window, self._violation

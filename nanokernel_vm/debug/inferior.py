@@ -54,7 +54,6 @@ class PartitionInferior:
         self._registers = Registers(partition.engine, partition.pid)
         self._breakpoints: set[tuple[BreakpointKind, int]] = set()
         self._watchpoints: dict[tuple[BreakpointKind, int, int], None] = {}
-        self.killed = False
         self._came_to: int | None = None  # the pc, if it has been set since
 
     @property
@@ -75,7 +74,7 @@ class PartitionInferior:
     @property
     def alive(self) -> bool:
         """Whether there is still something to look at: all but what was ended."""
-        return not self.killed and self.partition.condition is not Condition.SHUT_DOWN
+        return self.partition.condition is not Condition.SHUT_DOWN
 
     def threads(self) -> Sequence[Thread]:
         """The partition's one CPU."""

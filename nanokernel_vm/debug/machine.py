@@ -118,9 +118,8 @@ class DebugMachine:
 
     def _end(self, inferior: PartitionInferior) -> None:
         inferior.remove_all()
-        inferior.killed = True
-        inferior.partition.condition = Condition.SHUT_DOWN
-        inferior.partition.failure = "killed by the debugger"
+        inferior.partition.life.condition = Condition.SHUT_DOWN
+        inferior.partition.life.failure = "killed by the debugger"
         left = [i.name for i in self._inferiors if i.partition.alive]
         LOG.warning(
             "%s was ended by a debugger: %s",

@@ -70,7 +70,7 @@ def prepare(machine: Machine, inputs: Mapping[int, tuple[str, bytes]]) -> None:
         board = machine.board(name)
         assert board is not None
         assert board.console_input is not None
-        board.partition.inputs.append((time, board.console_input, data))
+        board.partition.life.inputs.append((time, board.console_input, data))
 
 
 def fingerprint(machine: Machine) -> dict[str, object]:

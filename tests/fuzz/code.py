@@ -126,7 +126,7 @@ class _Victim:
         engine.put_state()
         engine.flush_translations()
         engine.flush_tlb()
-        partition.condition, partition.failure = Condition.RUNNING, ""
+        partition.life.condition, partition.life.failure = Condition.RUNNING, ""
         turns = self.neighbour.clock // MS
         for _ in range(_ROUNDS):
             self._round()

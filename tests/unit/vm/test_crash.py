@@ -140,7 +140,7 @@ fault:
 def test_the_engine_that_replaced_it_could_go_on() -> None:
     """What a restart builds on: hooks are in place and the state is whole."""
     guest, _ = die(WAYS["abort in translation"])
-    guest.condition = Condition.RUNNING
+    guest.life.condition = Condition.RUNNING
     guest.engine.state.rip = guest.label("after")
     guest.engine.put_state()
     assert guest.finish() == [7]
@@ -151,7 +151,7 @@ def test_breakpoints_and_watchpoints_are_in_what_replaced_it() -> None:
     guest.engine.insert_breakpoint(guest.label("after"))
     watch(guest, Access.WRITE, guest.label("data"), 8)
     assert guest.run(100 * MS) is Outcome.DEAD
-    guest.condition = Condition.RUNNING
+    guest.life.condition = Condition.RUNNING
     guest.engine.prepare(stepping=False)
     assert guest.run(200 * MS) is Outcome.BREAKPOINT
     assert guest.engine.state.rip == guest.label("after")

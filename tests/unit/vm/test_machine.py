@@ -218,7 +218,7 @@ def test_the_log_replays_what_was_typed(build: Build) -> None:
     until(live, 60 * TICKS_PER_MS)
     assert board.console_input is not None
     for time, data in live.partitions[0].input_log:
-        board.partition.inputs.append((time, board.console_input, data))
+        board.partition.life.inputs.append((time, board.console_input, data))
     until(replay, 60 * TICKS_PER_MS)
     assert fingerprint(replay)["host ram"] == fingerprint(live)["host ram"]
     assert replay.partitions[0].log.deliveries == live.partitions[0].log.deliveries

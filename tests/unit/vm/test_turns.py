@@ -338,7 +338,7 @@ def test_dead_stays_dead(name: str) -> None:
         guest.reschedule()
         assert guest.run(n * TURN) is Outcome.DEAD
     assert (guest.condition, guest.failure, guest.clock, guest.reports) == died
-    assert not guest.inputs
+    assert not guest.life.inputs
 
 
 # -- the neighbour -----------------------------------------------------------------
