@@ -17,7 +17,8 @@ from pathlib import Path
 from nanokernel_vm import files
 from nanokernel_vm.abi import layout as abi
 from nanokernel_vm.build import ARTIFACTS
-from nanokernel_vm.devices.chips import CHIPS, at
+from nanokernel_vm.devices.chip import at
+from nanokernel_vm.devices.chips import CHIPS
 from nanokernel_vm.errors import ConfigError
 from nanokernel_vm.table import Table, shown
 from stub.endpoint import parse_endpoint

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum
 
-from nanokernel_vm.board import Board, build_board
+from nanokernel_vm.board import Board
 from nanokernel_vm.clock import TICKS_PER_MS, TICKS_PER_SECOND
 from nanokernel_vm.config import MachineConfig
 from nanokernel_vm.memory import Ram
@@ -45,13 +45,13 @@ class Machine:
         self.config = config
         self.ram = Ram(config.ram_size)
         self.boards: list[Board] = [
-            build_board(p, self.ram, config) for p in config.partitions
+            Board(p, self.ram, config) for p in config.partitions
         ]
         self.partitions = [board.partition for board in self.boards]
         self.warp = warp
         self.goal: Callable[[], bool] = lambda: False
         self.quantum = config.quantum_ms * TICKS_PER_MS
-        self._mail: deque[tuple[Partition, Callable[[bytes], None], bytes]] = deque()
+        self._mail: deque[tuple[Board, bytes]] = deque()
         self._wake = threading.Event()
         self._interrupted = False
         self._turn = 0
@@ -73,15 +73,13 @@ class Machine:
 
     def type(self, board: Board, data: bytes) -> None:
         """Type ``data`` at a partition's console."""
-        receive = board.console_input
-        if receive is not None:
-            self._mail.append((board.partition, receive, data))
-            self._wake.set()
+        self._mail.append((board, data))
+        self._wake.set()
 
     def listens(self, board: Board) -> bool:
         """Whether what is typed would be taken soon; who types should wait for it."""
         pending = len(self._mail) + len(board.partition.life.inputs)
-        return pending < _MAIL and board.console_backlog() < _BACKLOG
+        return pending < _MAIL and board.console_backlog < _BACKLOG
 
     # -- in the machine's thread ---------------------------------------------
 
@@ -133,8 +131,9 @@ class Machine:
 
     def _deliver_mail(self) -> None:
         while self._mail:
-            partition, receive, data = self._mail.popleft()
-            partition.type(receive, data)
+            board, data = self._mail.popleft()
+            if board.console_input is not None:
+                board.partition.type(board.console_input, data)
 
     def _sleep(self, idle: Sequence[Partition]) -> None:
         """All are idle: let their clocks go on to the round of the next deadline."""

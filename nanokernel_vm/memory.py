@@ -41,6 +41,10 @@ class Ram:
         self._anchor = ctypes.c_char.from_buffer(self._map)
         self.pointer = ctypes.addressof(self._anchor)
 
+    def clear(self, base: int, size: int) -> None:
+        """Let whole pages read zero; the computer has theirs back."""
+        self._map.madvise(mmap.MADV_DONTNEED, base, size)
+
 
 class Window:
     """The part of RAM that belongs to one partition.
@@ -92,6 +96,10 @@ class Window:
         first, last = max(pa, self.base), min(pa + len(data), self.end)
         if first < last:
             self.write(first, data[first - pa : last - pa])
+
+    def clear(self) -> None:
+        """Let all of it read zero, for a processor that has not seen any of it."""
+        self.ram.clear(self.base, self.size)
 
     def digest(self) -> str:
         """SHA-256 of the window's bytes, in hex."""

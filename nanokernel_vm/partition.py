@@ -37,7 +37,6 @@ from nanokernel_vm.cpu.delivery import (
 )
 from nanokernel_vm.cpu.engine import NEVER, Engine, Event, Ports
 from nanokernel_vm.cpu.io_privilege import CheckedPorts
-from nanokernel_vm.cpu.state import State
 from nanokernel_vm.life import Condition, Life, Wish, next_flush
 from nanokernel_vm.memory import Window
 from nanokernel_vm.nanokernel.frames import Frames
@@ -236,17 +235,15 @@ class Partition:
         if self.life.fail(why):
             _LOG.warning("partition %s failed: %s", self.name, why)
 
-    def power_on(self, load: Callable[[State], None]) -> None:
-        """Begin a new life at the present moment; whoever watches stays.
-
-        Args:
-            load: Puts a program into memory and sets the registers to enter it.
-        """
+    def power_on(self) -> None:
+        """Begin a new life at the present moment; then a program is to be loaded."""
         self.engine.power_on()
         self.life = Life.at(self.clock)
-        load(self.engine.state)
+
+    def loaded(self) -> None:
+        """There is a program in memory, and ``engine.state`` is to enter it."""
         self.engine.put_state()
-        self.ticker.watched = 0  # what was loaded, nobody has stored
+        self.ticker.watched = 0  # what was loaded, no instruction has stored
 
     def plain(self) -> dict[str, object]:
         """What it waits for and where its life stands, as plain data."""
@@ -468,6 +465,10 @@ class Partition:
 
     def _memory_violation(self, addr: int, size: int, value: int | None) -> None:
         self.violation("memory", addr, size, value)
+
+    def port_violation(self, port: int, size: int, value: int | None) -> None:
+        """Record an access to a port that is not the partition's."""
+        self.violation("port", port, size, value)
 
     def violation(self, space: str, addr: int, size: int, value: int | None) -> None:
         """Record an access to what is not the partition's."""

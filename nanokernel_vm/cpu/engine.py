@@ -351,7 +351,7 @@ class Engine:
         self.put_state()
 
     def _renew(self) -> None:
-        """Put another in the place of the library's part, and its registers in ``state``."""
+        """Put another in the place of the library's part; ``state`` is of that."""
         self.core.close()
         self.handle.value = None  # so that the binding does not close it again
         self._open()

@@ -9,6 +9,7 @@ empty (drivers/input/serio/i8042.c), pci_check_type1 reads back what it did not 
 from collections.abc import Callable
 
 from nanokernel_vm.devices.bus import Device, reads, writes
+from nanokernel_vm.devices.chip import Chip, at
 
 
 class Post(Device):
@@ -143,3 +144,19 @@ class PortA(Device):
         self._kept = value
         if rises:
             self._reset()
+
+
+CHIPS = (
+    # Data port, and status port with the reset command; no keyboard controller
+    Chip(
+        "i8042",
+        (at(0x60, 1), at(0x64, 1)),
+        lambda slot, _: (Floating(1), I8042(slot.reset)),
+    ),
+    # Configuration ports and the reset control register; no PCI bus
+    Chip("pci", (at(0xCF8, 8),), lambda slot, _: (Pci(slot.reset),)),
+    # Power-on self-test codes
+    Chip("post", (at(0x80, 1),), lambda slot, _: (Post(),)),
+    # System control port A: the fast reset
+    Chip("reset", (at(0x92, 1),), lambda slot, _: (PortA(slot.reset),)),
+)

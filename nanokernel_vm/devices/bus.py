@@ -8,7 +8,7 @@ for 8-bit cards.  Knows nothing of CPUs, interrupts or time.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from functools import partial
 from typing import Any, ClassVar, TypeVar
@@ -50,10 +50,12 @@ class Device:
     Attributes:
         SIZE: Ports that it decodes.
         WIRING: Attributes that are no state.
+        BATTERY: Attributes that outlast a power-on.
     """
 
     SIZE: int
     WIRING: ClassVar[tuple[str, ...]] = ()
+    BATTERY: ClassVar[tuple[str, ...]] = ()
     _readers: ClassVar[dict[int, str]] = {}
     _writers: ClassVar[dict[int, str]] = {}
 
@@ -92,6 +94,14 @@ class Device:
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to what ``state()`` returned."""
         vars(self).update(deepcopy(state))
+
+    def battery(self) -> dict[str, Any]:
+        """Return a copy of what outlasts a power-on."""
+        return {name: deepcopy(getattr(self, name)) for name in self.BATTERY}
+
+    def insert(self, battery: Mapping[str, Any]) -> None:
+        """Take over, just made, what the chip's predecessor kept."""
+        vars(self).update(battery)
 
     def _read_float(self, offset: int) -> int:
         self._log_float("read", offset)

@@ -10,12 +10,14 @@ wave, stopping the divider.
 The flags in register C follow from the time too: each remembers when it was read last.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import product
+from typing import Any
 
 from nanokernel_vm.clock import TICKS_PER_SECOND, Clock
 from nanokernel_vm.devices.bus import reads, writes
+from nanokernel_vm.devices.chip import Chip, at
 from nanokernel_vm.devices.timed import TimedDevice, asleep
 
 INDEX, DATA = 0, 1
@@ -31,7 +33,7 @@ TIME = (SECOND, MINUTE, HOUR, WEEKDAY, DAY, MONTH, YEAR, CENTURY)
 A_UPDATING = 0x80
 A_RATE = 0x0F
 A_DEFAULT = 0x26  # 32,768 Hz crystal, 1024 Hz periodic
-B_SET, B_PERIODIC, B_ALARM, B_UPDATE = 0x80, 0x40, 0x20, 0x10
+B_SET, B_PERIODIC, B_ALARM, B_UPDATE, B_SQUARE_WAVE = 0x80, 0x40, 0x20, 0x10, 0x08
 B_BINARY, B_24_HOURS = 0x04, 0x02
 B_DEFAULT = B_24_HOURS
 C_ACTIVE, C_PERIODIC, C_ALARM, C_UPDATE = 0x80, 0x40, 0x20, 0x10
@@ -62,6 +64,7 @@ class Cmos(TimedDevice):
 
     SIZE = 2
     WIRING = (*TimedDevice.WIRING, "_irq", "_clock")
+    BATTERY = ("_epoch", "_memory")
 
     def __init__(
         self,
@@ -77,12 +80,19 @@ class Cmos(TimedDevice):
         self._memory = bytearray(0x80)  # also the alarm, A, B, and time while SET is on
         self._memory[A], self._memory[B] = A_DEFAULT, B_DEFAULT
         self._epoch = epoch  # seconds since 1970 at tick 0, as the guest has it
-        self._seen = 0  # ticks up to which C's flags have been looked at
+        self._seen = clock.now()  # ticks up to which C's flags have been looked at
         self._flags = 0
-        self._alarm: int | None = None  # seconds since tick 0 of the next match
+        self._alarm = self._next_alarm()  # seconds since tick 0 of the next match
         self._plan()
 
     # The board's side
+
+    def insert(self, battery: Mapping[str, Any]) -> None:
+        """Go on with time and memory; interrupts are off (datasheet, "RESET")."""
+        super().insert(battery)
+        self._memory[B] &= ~(B_PERIODIC | B_ALARM | B_UPDATE | B_SQUARE_WAVE)
+        self._alarm = self._next_alarm()
+        self._plan()
 
     def expire(self, now: int) -> None:
         """Raise the interrupt that is due."""
@@ -285,3 +295,11 @@ def _to_bcd(value: int) -> int:
 
 def _from_bcd(byte: int) -> int:
     return (byte >> 4) * 10 + (byte & 0xF)
+
+
+CHIP = Chip(
+    "cmos",
+    (at(0x70, 2),),
+    lambda slot, line: (Cmos(line, slot.clock, slot.epoch, slot.wake),),
+    irq=8,
+)

@@ -10,10 +10,11 @@ As in the datasheet, a request that goes away before it is acknowledged is forgo
 in edge mode too.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from nanokernel_vm.devices.bus import Device, reads, writes
+from nanokernel_vm.devices.chip import Chip, Line, Slot, at
 
 COMMAND, DATA = 0, 1  # A0
 
@@ -285,3 +286,12 @@ class PicPair:
         """Go back to what ``state()`` returned."""
         self.master.restore(state["master"])
         self.slave.restore(state["slave"])
+
+
+def _make(slot: Slot, _: Line) -> Sequence[Device]:
+    pair = PicPair()
+    slot.interrupt_by(pair)
+    return pair.master, pair.slave, pair.elcr
+
+
+CHIP = Chip("pic", (at(0x20, 2), at(0xA0, 2), at(0x4D0, 2)), _make, controls=True)

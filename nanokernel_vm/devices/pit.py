@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from nanokernel_vm.clock import TICKS_PER_SECOND, Clock
 from nanokernel_vm.devices.bus import reads, writes
+from nanokernel_vm.devices.chip import Chip, at
 from nanokernel_vm.devices.counter import Counter
 from nanokernel_vm.devices.timed import TimedDevice, asleep
 
@@ -131,3 +132,11 @@ class Pit8254(TimedDevice):
                 counter.latch(cycle)
             if value & 2 << i and not value & READ_BACK_NO_STATUS:
                 counter.latch_status(cycle)
+
+
+CHIP = Chip(
+    "pit",
+    (at(0x40, 4),),
+    lambda slot, line: (Pit8254(line, slot.clock, slot.wake),),
+    irq=0,
+)

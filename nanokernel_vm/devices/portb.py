@@ -6,10 +6,12 @@ TSC through it (arch/x86/kernel/tsc.c: quick_pit_calibrate, pit_calibrate_tsc). 
 is no loudspeaker, parity or channel check: their enable bits are only kept.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from nanokernel_vm.clock import TICKS_PER_SECOND, Clock
 from nanokernel_vm.devices.bus import Device, reads, writes
+from nanokernel_vm.devices.chip import Chip, Line, Slot, at
+from nanokernel_vm.devices.pit import Pit8254
 
 GATE = 0x01  # timer 2's gate
 KEPT = 0x0F  # gate, loudspeaker, and two check enables
@@ -47,3 +49,11 @@ class PortB(Device):
     def _write(self, value: int) -> None:
         self._kept = value & KEPT
         self._gate(bool(value & GATE))
+
+
+def _make(slot: Slot, _: Line) -> Sequence[Device]:
+    pit = slot.chip(Pit8254)
+    return (PortB(pit.set_gate, pit.out, slot.clock),)
+
+
+CHIP = Chip("portb", (at(0x61, 1),), _make)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from nanokernel_vm.clock import TICKS_PER_SECOND, Clock
 from nanokernel_vm.devices.bus import reads, writes
+from nanokernel_vm.devices.chip import Chip, at
 from nanokernel_vm.devices.timed import TimedDevice, asleep
 
 RBR = THR = DLL = 0  # receive, transmit; divisor, low byte
@@ -272,3 +273,12 @@ class Uart16550(TimedDevice):
     @writes(SCR)
     def _write_scr(self, value: int) -> None:
         self._scr = value
+
+
+# COM1 is port 0x3f8 and irq 4, COM2 is port 0x2f8 and irq 3
+CHIP = Chip(
+    "uart",
+    (at(0, 8),),
+    lambda slot, line: (Uart16550(slot.transmit, line, slot.clock, slot.wake),),
+    movable=True,
+)
