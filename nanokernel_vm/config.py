@@ -54,6 +54,17 @@ class Interrupts(StrEnum):
     REGISTERED = "registered"  # by the handlers it has registered with the nanokernel
 
 
+class OnReboot(StrEnum):
+    """What becomes of a partition that resets itself.
+
+    To stop is the default: what led there can be looked at, and a kernel that resets
+    as soon as it starts does not go round for ever.
+    """
+
+    STOP = "stop"  # it has ended, until somebody switches it on again
+    RESTART = "restart"  # it is switched on again at once
+
+
 @dataclass(frozen=True, slots=True)
 class Artifact:
     """A built file, by the name after the ``@``: a key of ``build.ARTIFACTS``."""
@@ -104,6 +115,7 @@ class PartitionConfig:
         interrupts: How they are delivered.
         devices: What it owns.
         symbols: A file with the kernel's symbols; None: they are found or made.
+        on_reboot: What a reset of its own does.
     """
 
     name: str
@@ -117,6 +129,7 @@ class PartitionConfig:
     interrupts: Interrupts
     devices: tuple[DeviceConfig, ...]
     symbols: Source | None = None
+    on_reboot: OnReboot = OnReboot.STOP
 
     @property
     def end(self) -> int:
@@ -257,7 +270,7 @@ def _partitions(table: Table, source: Path) -> list[PartitionConfig]:
 def _partition(table: Table, name: str, source: Path) -> PartitionConfig:
     table.only(
         *("pid", "base", "size", "kernel", "symbols", "initrd", "cmdline"),
-        *("entry", "interrupts", "device"),
+        *("entry", "interrupts", "on_reboot", "device"),
     )
     if not (name.isidentifier() and name.isascii()):
         table.fail("", f"{shown(name)} is not one word of letters, digits and _")
@@ -275,6 +288,7 @@ def _partition(table: Table, name: str, source: Path) -> PartitionConfig:
         symbols=_source(table, "symbols", source)
         if "symbols" in table.values
         else None,
+        on_reboot=table.choice("on_reboot", OnReboot.STOP),
     )
     if partition.end > PHYSICAL_LIMIT:
         table.fail("size", f"the window ends at {partition.end:#x}, beyond 4 GiB")

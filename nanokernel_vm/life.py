@@ -49,6 +49,7 @@ class Life:
         entered_at: The clock when a handler was entered last.
         fruitless: Deliveries since then with no instruction between them.
         forget: When all cached translations of addresses go, in ticks.
+        rests: Until when it is idle whatever comes, in ticks.
     """
 
     condition: Condition = Condition.RUNNING
@@ -64,6 +65,7 @@ class Life:
     entered_at: int = 0
     fruitless: int = 0
     forget: int = TLB_GRID
+    rests: int | None = None
 
     @classmethod
     def at(cls, now: int) -> "Life":
@@ -105,6 +107,7 @@ class Life:
             "refused": self.refused,
             "doomed": self.doomed,
             "forget": self.forget,
+            "rests": self.rests,
         }
 
 

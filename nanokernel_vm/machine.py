@@ -7,6 +7,7 @@ are idle, the machine sleeps until the next deadline or, with ``warp``, is there
 once.  Nothing that a partition sees depends on the time that this takes outside.
 """
 
+import logging
 import threading
 import time
 from collections import deque
@@ -15,7 +16,8 @@ from enum import Enum
 
 from nanokernel_vm.board import Board
 from nanokernel_vm.clock import TICKS_PER_MS, TICKS_PER_SECOND
-from nanokernel_vm.config import MachineConfig
+from nanokernel_vm.config import MachineConfig, OnReboot
+from nanokernel_vm.errors import LoadError
 from nanokernel_vm.memory import Ram
 from nanokernel_vm.partition import Condition, Outcome, Partition
 
@@ -23,6 +25,12 @@ _MAIL, _BACKLOG = 4, 1 << 16  # pieces and bytes typed that may wait to be recei
 _MAX_DEBT = (
     0.25  # seconds by which the machine may be late before it gives up catching up
 )
+
+
+_LOG = logging.getLogger(__name__)
+
+# What a reset takes: a kernel that does nothing else leaves the others their turns
+RESET = 100 * TICKS_PER_MS
 
 
 class End(Enum):
@@ -39,6 +47,10 @@ class Machine:
     Args:
         config: What is on it; its images are loaded at once.
         warp: Skip idle time instead of sleeping through it.
+
+    Attributes:
+        goal: Whether ``run`` has come to where it was to go.
+        tells_restart: Whether ``run`` returns when a partition has begun anew.
     """
 
     def __init__(self, config: MachineConfig, warp: bool = False) -> None:
@@ -50,6 +62,7 @@ class Machine:
         self.partitions = [board.partition for board in self.boards]
         self.warp = warp
         self.goal: Callable[[], bool] = lambda: False
+        self.tells_restart: Callable[[Partition], bool] = lambda _: False
         self.quantum = config.quantum_ms * TICKS_PER_MS
         self._mail: deque[tuple[Board, bytes]] = deque()
         self._wake = threading.Event()
@@ -97,7 +110,7 @@ class Machine:
                 self._deliver_mail()
                 if partition.alive:
                     until = (partition.clock // self.quantum + 1) * self.quantum
-                    outcome = partition.run(until)
+                    outcome = self._take_turn(partition, until)
                     if outcome is Outcome.INTERRUPT:
                         partition.ticker.interrupt = 0
                         outcome = Outcome.QUANTUM if not self._interrupted else outcome
@@ -113,6 +126,43 @@ class Machine:
                 return End.STILL
             if all(p.condition is Condition.IDLE for p in alive):
                 self._sleep(alive)
+
+    def advance(self, partition: Partition, until: int) -> Outcome:
+        """Run one; switch it on again if it has reset itself and is to be restarted."""
+        outcome = partition.run(until)
+        restarts = self._board_of(partition).config.on_reboot is OnReboot.RESTART
+        if outcome is Outcome.DEAD and restarts and partition.restart_wanted:
+            _LOG.warning("partition %s resets itself and starts again", partition.name)
+            self._power_on(partition)
+            if partition.alive:
+                partition.rest(RESET)
+            return Outcome.RESTARTED
+        return outcome
+
+    def power_on(self, partition: Partition) -> None:
+        """Switch one on (again), whatever its condition; between runs.
+
+        Time has gone on while it was off: where it has in the machine.
+        """
+        if not partition.alive:
+            partition.ticker.clock = max(p.clock for p in self.partitions)
+        self._power_on(partition)
+
+    def _power_on(self, partition: Partition) -> None:
+        try:
+            self._board_of(partition).power_on()
+        except LoadError as error:
+            partition.fail(f"it cannot be started again: {error}")
+
+    def _board_of(self, partition: Partition) -> Board:
+        return next(b for b in self.boards if b.partition is partition)
+
+    def _take_turn(self, partition: Partition, until: int) -> Outcome:
+        """Advance one over restarts that nobody asked to be told of."""
+        while True:
+            outcome = self.advance(partition, until)
+            if outcome is not Outcome.RESTARTED or self.tells_restart(partition):
+                return outcome
 
     def _in_turn(self, running: Sequence[Partition]) -> Sequence[Partition]:
         """This round's order: a round that a stop cut short is finished first."""

@@ -230,6 +230,11 @@ class Partition:
         if self.life.doomed:
             self.ticker.deadline = 0
 
+    def rest(self, ticks: int) -> None:
+        """Be idle for a time, then run."""
+        self.life.condition = Condition.IDLE
+        self.life.rests = self.clock + ticks
+
     def fail(self, why: str) -> None:
         """The partition is dead; the machine goes on."""
         if self.life.fail(why):
@@ -268,6 +273,8 @@ class Partition:
         ]
         if life.inputs:
             times.append(life.inputs[0][0])
+        if life.rests is not None:
+            times.append(life.rests)
         if life.poll is not None and life.condition is not Condition.IDLE:
             times.append(life.poll)
         due = min(times, default=END)
@@ -340,6 +347,8 @@ class Partition:
         if life.wish is not None:
             life.end()
             return
+        if life.rests is not None and life.rests <= now:
+            life.rests, life.condition = None, Condition.RUNNING
         while life.inputs and life.inputs[0][0] <= now:
             _, receive, data = life.inputs.popleft()
             receive(data)

@@ -301,21 +301,40 @@ base = {base:#x}
 size = {size:#x}
 kernel = "{name}"
 device = [{{ chip = "uart", port = {port:#x}, irq = {irq} }}{more}]
+{keys}
 """
 _PC = ', { chip = "pic" }, { chip = "pit" }'
 
 
 def pair(
-    folder: Path, host: str, guest: str, warp: bool = True, quantum: int = 4
+    folder: Path,
+    host: str,
+    guest: str,
+    warp: bool = True,
+    quantum: int = 4,
+    chips: str = "",
+    keys: tuple[str, str] = ("", ""),
 ) -> Machine:
-    """Describe a machine of two programs, host below with a PC's chips; build it."""
+    """Describe a machine of two programs, host below with a PC's chips; build it.
+
+    Args:
+        chips: More of the host's.
+        keys: More lines for the table of each.
+    """
     (folder / "host").write_bytes(link(host))
     (folder / "guest").write_bytes(link(guest))
-    rows = (("host", 1, 0, 0x3F8, 4, _PC), ("guest", 2, WINDOW, 0x2F8, 3, ""))
+    rows = (("host", 1, 0, 0x3F8, 4, _PC + chips), ("guest", 2, WINDOW, 0x2F8, 3, ""))
     text = f"[machine]\nquantum_ms = {quantum}\n" + "".join(
         _PARTITION.format(
-            name=name, pid=pid, base=base, size=WINDOW, port=port, irq=irq, more=more
+            name=name,
+            pid=pid,
+            base=base,
+            size=WINDOW,
+            port=port,
+            irq=irq,
+            more=more,
+            keys=lines,
         )
-        for name, pid, base, port, irq, more in rows
+        for (name, pid, base, port, irq, more), lines in zip(rows, keys, strict=True)
     )
     return Machine(parse(text, folder / "machine.toml"), warp=warp)

@@ -22,6 +22,7 @@ from stub.stops import (
     AtBreakpoint,
     AtWatchpoint,
     Exited,
+    Restarted,
     Signal,
     Stopped,
     StopReason,
@@ -206,6 +207,12 @@ class PartitionInferior:
         """A plain stop here."""
         return Stopped(self._thread, signal, self._expedited())
 
+    def restarted(self) -> Stopped:
+        """It has been switched on again, and stands at its first instruction."""
+        if self.exec_file is None:
+            return self.stopped()
+        return Restarted(self._thread, Signal.TRAP, self._expedited(), self.exec_file)
+
     def reason(self, outcome: Outcome) -> StopReason:
         """What gdb shall be told of ``outcome``."""
         match outcome:
@@ -219,6 +226,8 @@ class PartitionInferior:
                 )
             case Outcome.WATCH:
                 return self._watch_reason()
+            case Outcome.RESTARTED:
+                return self.restarted()
             case Outcome.DEAD if self.partition.condition is Condition.SHUT_DOWN:
                 return Exited(self.pid)
             case Outcome.DEAD:

@@ -57,7 +57,9 @@ class DebugMachine:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="machine")
         self._free: Future[None] | None = None
         self._held: set[int] = set()
-        self._ended: list[Killed] = []  # what the client is to be told yet
+        machine.tells_restart = lambda p: p.pid in self._held
+        # What the client is to be told yet of what it holds
+        self._news: dict[int, Callable[[], StopReason]] = {}
         self._on_end = on_end
         self.unattended = False  # whether every partition runs with nobody there
 
@@ -96,7 +98,8 @@ class DebugMachine:
             if pid in (None, inferior.pid):
                 inferior.remove_all()
                 self._held.discard(inferior.pid)
-        self._ended = [end for end in self._ended if end.pid in self._held]
+        for left in self._news.keys() - self._held:
+            del self._news[left]
         self._run_unheld()
 
     def kill(self, pid: int) -> None:
@@ -112,9 +115,42 @@ class DebugMachine:
         inferior = self._by_partition[partition]
         if inferior.alive:
             self._end(inferior)
-            if inferior.pid in self._held:
-                self._ended.append(Killed(inferior.pid))
+            self._tell(inferior, lambda: Killed(inferior.pid))
         self._run_unheld()
+
+    def power_off(self, partition: Partition) -> None:
+        """Switch one off at the word of ``monitor``, as if it had done so itself."""
+        self._stop_free_run()
+        inferior = self._by_partition[partition]
+        if inferior.alive:
+            partition.life.condition = Condition.SHUT_DOWN
+            partition.life.failure = "switched off by the debugger"
+            self._tell(inferior, lambda: Exited(inferior.pid))
+        self._run_unheld()
+
+    def power_on(self, partition: Partition) -> None:
+        """Switch one on, again if it is on, at the word of ``monitor``."""
+        self._stop_free_run()
+        self.machine.power_on(partition)
+        inferior = self._by_partition[partition]
+        self._tell(inferior, inferior.restarted)
+        self._run_unheld()
+
+    def start(self, pid: int) -> StopReason:
+        """Switch one on, again if it is on, and hold it at its first instruction."""
+        self._stop_free_run()
+        inferior = self._by_pid[pid]
+        self.machine.power_on(inferior.partition)
+        self._held.add(pid)
+        self._news.pop(pid, None)
+        self._run_unheld()
+        return inferior.stopped()
+
+    def _tell(
+        self, inferior: PartitionInferior, news: Callable[[], StopReason]
+    ) -> None:
+        if inferior.pid in self._held:
+            self._news[inferior.pid] = news
 
     def _end(self, inferior: PartitionInferior) -> None:
         inferior.remove_all()
@@ -136,8 +172,8 @@ class DebugMachine:
 
     def resume(self, actions: Sequence[Action]) -> "StopReason | Awaitable[StopReason]":
         """Run as vCont says: the first action that names a thread wins."""
-        if self._ended:
-            return self._told(self._ended.pop(0))
+        if self._news:
+            return self._told(self._news.pop(next(iter(self._news)))())
         chosen: dict[PartitionInferior, Action] = {}
         for action in actions:
             for inferior in self._named(action.thread):
@@ -168,6 +204,7 @@ class DebugMachine:
         """Let go of what the client now knows to have ended."""
         if not isinstance(reason, Stopped):
             self._held.discard(reason.pid)
+            self._by_pid[reason.pid].remove_all()  # it may be switched on again
         return reason
 
     def _named(self, thread: ThreadId) -> list[PartitionInferior]:
@@ -183,7 +220,8 @@ class DebugMachine:
             if not partition.alive:
                 return inferior.reason(Outcome.DEAD)
             inferior.prepare(stepping=True)
-            outcome = partition.run(partition.clock + self.machine.quantum)
+            until = partition.clock + self.machine.quantum
+            outcome = self.machine.advance(partition, until)
             partition.ticker.steps = 0
             if outcome is Outcome.QUANTUM:
                 return None
@@ -272,9 +310,9 @@ class DebugMachine:
         # Not at the top: drgn and all that asks it would be a quarter of nk's start.
         from nanokernel_vm.debug.monitor import Monitor
 
-        return Monitor(self.machine, self._symbols, self._runs, self.end)
+        return Monitor(self.machine, self._symbols, self)
 
-    def _runs(self, partition: Partition) -> bool:
+    def runs(self, partition: Partition) -> bool:
         """Whether a partition runs now, unwatched."""
         running = self._free is not None and not self._free.done()
         return running and partition.pid not in self._held and partition.alive

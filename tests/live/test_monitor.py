@@ -9,6 +9,8 @@ import pytest
 from tests.live.mi import Gdb
 from tests.live.process import NkRun
 
+SWITCHES = {"kill", "restart", "reset", "power-on", "power-off"}
+
 
 def test_every_command_that_help_lists_answers(gdb: Gdb) -> None:
     pc = f"{gdb.word('$rip'):#x}"
@@ -17,7 +19,7 @@ def test_every_command_that_help_lists_answers(gdb: Gdb) -> None:
     assert {"partitions", "irqlog", "xp", "translate", "violations", "info"} < {*names}
     assert {"dmesg", "ps", "bt", "modules", "locks", "irq", "runq"} < {*names}
     assert {"meminfo", "pte", "sysinfo", "handlers"} < {*names}
-    for name in {*names} - {"kill"}:
+    for name in {*names} - SWITCHES:
         text = gdb(f"monitor {name} {arguments.get(name, '')}")
         assert text, name
         assert "usage:" not in text, name

@@ -11,7 +11,7 @@ something of it, so every command takes the partition as its first argument, too
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from nanokernel_vm.debug.monitor.command import (
     Command,
     Request,
     Session,
+    Switches,
+    Untouched,
     UsageError,
     parse,
 )
@@ -37,18 +39,16 @@ class Monitor:
     Args:
         machine: What they are about.
         symbols: ELF files with the kernels' symbols, by partition name.
-        running: Whether a partition runs now, unwatched.
-        end: Ends one for good.
+        switches: Who lets partitions run; None: nobody, and none can be switched.
     """
 
     def __init__(
         self,
         machine: Machine,
         symbols: Mapping[str, Path] | None = None,
-        running: Callable[[Partition], bool] = lambda _: False,
-        end: Callable[[Partition], None] = lambda _: None,
+        switches: Switches | None = None,
     ) -> None:
-        self._session = Session(machine, symbols or {}, running, end)
+        self._session = Session(machine, symbols or {}, switches or Untouched())
 
     def run(self, current: Partition, line: str, *, read_only: bool = False) -> str:
         """Run one line with ``current`` selected; text ending in a newline.

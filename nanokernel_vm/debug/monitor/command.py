@@ -4,7 +4,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from nanokernel_vm.board import Board
 from nanokernel_vm.cpu.engine import TSC_PER_TICK
@@ -64,6 +64,39 @@ class Command:
         return " ".join(words)
 
 
+class Switches(Protocol):
+    """Who lets partitions run, and switches them."""
+
+    def runs(self, partition: Partition) -> bool:
+        """Whether it runs now, unwatched."""
+
+    def end(self, partition: Partition) -> None:
+        """End one for good."""
+
+    def power_off(self, partition: Partition) -> None:
+        """Switch one off."""
+
+    def power_on(self, partition: Partition) -> None:
+        """Switch one on, again if it is on."""
+
+
+class Untouched:
+    """A machine that stands still, and whose switches nobody may touch."""
+
+    def runs(self, partition: Partition) -> bool:
+        """Nothing does."""
+        return False
+
+    def end(self, partition: Partition) -> None:
+        """Let it be."""
+
+    def power_off(self, partition: Partition) -> None:
+        """Let it be."""
+
+    def power_on(self, partition: Partition) -> None:
+        """Let it be."""
+
+
 class Session:
     """What commands are about, and the kernels that have been found there."""
 
@@ -71,11 +104,10 @@ class Session:
         self,
         machine: Machine,
         symbols: Mapping[str, Path],
-        running: Callable[[Partition], bool],
-        end: Callable[[Partition], None],
+        switches: "Switches",
     ) -> None:
-        self.machine, self.end = machine, end
-        self._symbols, self._running = symbols, running
+        self.machine, self.switches = machine, switches
+        self._symbols = symbols
         self._kernels: dict[int, Awareness] = {}
 
     def partition(self, word: str) -> Partition:
@@ -96,7 +128,7 @@ class Session:
         The types are loaded once for a kernel, which is known by what it says of
         itself; values are read anew whenever they are asked for.
         """
-        if self._running(partition):
+        if self.switches.runs(partition):
             raise MachineError(
                 f"{partition.name} is detached and runs; attach to it to stop it first"
             )

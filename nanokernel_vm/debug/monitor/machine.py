@@ -191,7 +191,7 @@ def _xp_text(row: dict[str, Any]) -> Iterator[str]:
 def _kill(request: Request) -> dict[str, Any]:
     partition = request.partition
     lived = partition.alive or partition.condition is Condition.FAILED
-    request.session.end(partition)
+    request.session.switches.end(partition)
     left = [p.name for p in request.machine.partitions if p.alive]
     return {"partition": partition.name, "ended": lived, "left": left}
 
@@ -199,6 +199,30 @@ def _kill(request: Request) -> dict[str, Any]:
 def _kill_text(row: dict[str, Any]) -> Iterator[str]:
     yield f"{row['partition']} {'is ended' if row['ended'] else 'had ended before'}"
     yield f"what still runs: {', '.join(row['left']) or 'nothing'}"
+
+
+def _power_on(request: Request) -> dict[str, Any]:
+    request.session.switches.power_on(request.partition)
+    return _switched(request.partition)
+
+
+def _power_off(request: Request) -> dict[str, Any]:
+    request.session.switches.power_off(request.partition)
+    return _switched(request.partition)
+
+
+def _switched(partition: Partition) -> dict[str, Any]:
+    return {
+        "partition": partition.name,
+        "condition": partition.condition.value,
+        "failure": partition.failure,
+        "ticks": partition.clock,
+    }
+
+
+def _switched_text(row: dict[str, Any]) -> Iterator[str]:
+    why = f" ({row['failure']})" if row["failure"] else ""
+    yield f"{row['partition']}: {row['condition']}{why} at {at(row['ticks']).strip()} s"
 
 
 def _translate(request: Request) -> dict[str, Any]:
@@ -261,6 +285,15 @@ COMMANDS = (
     Command(
         "translate", "walk the page tables", (_ADDRESS,), _translate, _translate_text,
         True,
+    ),
+    *(
+        Command(name, summary, (), answer, _switched_text, True, True)
+        for name, summary, answer in (
+            ("restart", "switch it on again, also after its end", _power_on),
+            ("reset", "the same as restart", _power_on),
+            ("power-on", "the same as restart, of one that is off", _power_on),
+            ("power-off", "switch it off", _power_off),
+        )
     ),
     Command("kill", "end a partition for good", (), _kill, _kill_text, True, True),
 )  # fmt: skip
