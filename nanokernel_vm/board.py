@@ -88,6 +88,7 @@ class Board:
         batteries = {name: chip.battery() for name, chip in self.devices.items()}
         partition.window.clear()
         partition.power_on()
+        self.console.begin_life()
         self._wire(batteries)
         boot(self.files, partition.window, partition.engine.state)
         partition.loaded()

@@ -18,6 +18,7 @@ class Console:
         self.output = bytearray()
         self.sinks: list[Callable[[int], None]] = []
         self._goals: dict[bytes, bool] = {}
+        self._each_life: set[bytes] = set()
 
     def transmit(self, byte: int) -> None:
         """Take a byte from the UART."""
@@ -30,13 +31,20 @@ class Console:
         if len(self.output) > 2 * _KEEP:
             del self.output[:-_KEEP]
 
-    def watch_for(self, text: bytes) -> None:
-        """Take note when ``text`` has been printed from now on."""
+    def watch_for(self, text: bytes, *, each_life: bool = False) -> None:
+        """Take note when ``text`` has been printed, from now on or in this life."""
         self._goals[text] = False
+        if each_life:
+            self._each_life.add(text)
+
+    def begin_life(self) -> None:
+        """The partition has been switched on."""
+        self._goals.update(dict.fromkeys(self._each_life, False))
 
     def forget(self, text: bytes) -> None:
         """Watch for ``text`` no more."""
         self._goals.pop(text, None)
+        self._each_life.discard(text)
 
     def seen(self, text: bytes) -> bool:
         """Whether ``text`` has been printed since ``watch_for``."""

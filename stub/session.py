@@ -63,6 +63,7 @@ class Session:
         self.named: int | None = None
         self._state = _Attachment.NOT_YET
         self._stop: StopReason | None = None
+        self._killed: int | None = None
 
     def has(self, feature: str) -> bool:
         """Whether the client announced ``feature``."""
@@ -187,8 +188,31 @@ class Session:
 
     def kill(self, pid: int) -> None:
         """End one partition for good."""
-        self.machine.kill(self.find(pid).pid)
+        pid = self.find(pid).pid
+        self.machine.kill(pid)
+        self._killed = pid
         self._dropped()
+
+    def to_start(self, name: str) -> int:
+        """Whom ``run`` means: by name or file, else the last one killed or selected."""
+        every = self.machine.inferiors()
+        if not name:
+            last = self._general.pid if self._killed is None else self._killed
+            return last if any(i.pid == last for i in every) else every[0].pid
+        for inferior in every:
+            if name in (inferior.name, inferior.exec_file):
+                return inferior.pid
+        names = ", ".join(inferior.name for inferior in every)
+        raise TargetError(
+            Errno.ENOENT,
+            f"nothing called {name[:80]} can be started here, only {names}"
+            " (set remote exec-file)",
+        )
+
+    def started(self, reason: StopReason) -> bytes:
+        """Take over what was switched on for the client; return its stop reply."""
+        self._state, self._killed = _Attachment.HOLDS, None
+        return self.stopped(reason)
 
     def leave(self) -> None:
         """Let everything run on without a client."""

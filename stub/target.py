@@ -173,6 +173,14 @@ class Machine(Protocol):
 
 
 @runtime_checkable
+class SupportsStart(Protocol):
+    """A machine whose partitions can be switched on (again)."""
+
+    def start(self, pid: int) -> StopReason:
+        """Switch one on for the client, which holds it from its first instruction."""
+
+
+@runtime_checkable
 class SupportsMonitor(Protocol):
     """The ``monitor`` command of gdb (qRcmd)."""
 

@@ -184,6 +184,13 @@ class FakeMachine:
         self.log.append(f"kill {pid}")
         self.inferior(pid).alive = False
 
+    def start(self, pid: int) -> StopReason:
+        self.log.append(f"start {pid}")
+        inferior = self.inferior(pid)
+        inferior.alive = True
+        self._held.add(pid)
+        return inferior.stopped()
+
     def interrupt(self) -> None:
         self.log.append("interrupt")
         self._interrupted.set()

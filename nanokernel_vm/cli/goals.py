@@ -81,7 +81,7 @@ def _goal(machine: Machine, word: str) -> Goal:
         raise ConfigError(f"--until {word}: write PARTITION:TEXT, with one of {names}")
     goal = Goal(board, os.fsencode(text))  # the bytes that were typed
     board.console.watch_for(goal.text)
-    board.console.watch_for(_PANICKED)
+    board.console.watch_for(_PANICKED, each_life=True)
     return goal
 
 

@@ -6,9 +6,9 @@ one.  ``k`` names none, and is what lldb says when its user just quits.
 """
 
 from stub.dispatch import packet
-from stub.errors import Errno, TargetError
 from stub.outcomes import Close, Silence
 from stub.session import Session
+from stub.target import SupportsStart
 
 # Features both sides must know: claimed only in answer to the client's claim.
 _MUTUAL = {"multiprocess", "swbreak", "hwbreak", "exec-events", "error-message"}
@@ -88,14 +88,13 @@ def leave(session: Session) -> Close:
     return Close()
 
 
-@packet("vRun;{arguments:raw}", changes=True)
-def run(session: Session, arguments: bytes) -> bytes:
-    """Refuse ``run``: what runs here has been booted."""
-    raise TargetError(
-        Errno.EPERM,
-        "a partition cannot be started from here: continue lets it run, and for"
-        " another boot end nk and start it again (--freeze waits for a debugger)",
-    )
+@packet("vRun;{name:hex}[;{arguments:raw}]", changes=True)
+def run(
+    session: Session, target: SupportsStart, name: bytes, arguments: bytes | None
+) -> bytes:
+    """Switch a partition on again; a kernel's arguments are in the machine's file."""
+    pid = session.to_start(name.decode(errors="replace"))
+    return session.started(target.start(pid))
 
 
 @packet("R{ignored:raw}")

@@ -236,17 +236,33 @@ async def test_a_search_goes_on_behind_a_hole(
     assert "$1 = 4711" in text
 
 
-async def test_run_is_refused_and_nothing_gets_out_of_step(
+async def test_run_of_what_is_not_there_is_refused_and_all_stays_in_step(
     gdb: Gdb, machine: MonitoredMachine, server: Server
 ) -> None:
     text = await gdb(
         *("disconnect", f"target extended-remote {server.address}"),
         *("set remote exec-file /bin/true", "run", "inferior 2", "p guest_counter"),
     )
-    assert re.search("on the remote target failed|cannot be started from here", text)
+    assert re.search("on the remote target failed|can be started here", text)
     assert "$1 = 42" in text
     # What gdb asks about, "start it from the beginning?", is a vKill before the vRun.
     assert [inferior.alive for inferior in machine.all] == [False, True]
+
+
+async def test_run_starts_what_it_has_killed(
+    gdb: Gdb, machine: MonitoredMachine, server: Server
+) -> None:
+    text = await gdb(
+        *("disconnect", f"target extended-remote {server.address}"),
+        *("inferior 2", "break guest_work", "run", "p guest_counter", "inferior 1"),
+        "p host_counter",
+    )
+    assert "$1 = 42" in text
+    assert "$2 = 4711" in text
+    assert [word for word in machine.log if re.match("kill|start", word)] == [
+        "kill 2",
+        "start 2",
+    ]
 
 
 async def test_who_may_only_look(

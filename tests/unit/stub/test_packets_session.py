@@ -57,10 +57,36 @@ def test_small_talk(ask: Ask) -> None:
     assert ask(b"QNonStop:1") == ask(b"qSymbol::") == b""
 
 
-def test_run_is_told_what_to_do_instead(plain: Ask) -> None:
-    assert plain(b"vRun;2f62696e;61") == b"E01"
+@pytest.mark.parametrize(
+    ("before", "run", "pid"),
+    [
+        ([], b"vRun;", 1),
+        ([b"Hgp2.1"], b"vRun;;61", 2),
+        ([b"vKill;2"], b"vRun;", 2),
+        ([b"vKill;2", b"vKill;1"], b"vRun;", 1),
+        ([b"D", b"vAttach;1"], b"vRun;", 1),
+        ([b"D"], b"vRun;" + b"guest".hex().encode(), 2),
+    ],
+)
+def test_run_starts_who_is_meant(
+    ask: Ask, machine: MonitoredMachine, before: list[bytes], run: bytes, pid: int
+) -> None:
+    ask(b"?")
+    for packet in before:
+        ask(packet)
+    assert str(ask(run)).startswith(f"b'T05thread:p{pid}.1;")
+    assert machine.log[-1] == f"start {pid}"
+    assert ask(b"qC") == b"QCp%d.1" % pid
+    assert machine.inferior(pid).alive
+
+
+def test_run_of_what_is_not_there_says_what_is(
+    plain: Ask, machine: MonitoredMachine
+) -> None:
     plain(b"qSupported:error-message+")
-    assert b"end nk and start it again" in str(plain(b"vRun;")).encode()
+    told = str(plain(b"vRun;2f62696e;61"))
+    assert "nothing called /bin can be started here, only host, guest" in told
+    assert not [word for word in machine.log if word.startswith("start")]
     assert plain(b"R00") == Silence()
 
 
