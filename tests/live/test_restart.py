@@ -68,23 +68,22 @@ def test_a_reboot_is_an_exec_and_breakpoints_of_both_are_hit(
     to_the_shell(gdb, rebooting, inferior)
 
 
-@inferiors
 def test_nobody_who_does_not_ask_is_stopped_and_watchpoints_go_on(
-    gdb: Gdb, rebooting: NkRun, inferior: int
+    gdb: Gdb, rebooting: NkRun
 ) -> None:
     """The address is not mapped by the tables that the kernel is entered with."""
-    gdb.inferior(inferior)
+    gdb.inferior(1)
     gdb("watch system_state")  # SYSTEM_RUNNING to SYSTEM_RESTART, and up again
-    rebooting.consoles[NAMES[inferior]].type("reboot -f\n")
+    rebooting.host.type("reboot -f\n")
     seen: list[int] = []
     while not seen or seen[-1] != gdb.value("(int)SYSTEM_RUNNING"):
         stop = gdb.resume("continue")
         assert stop.reason == "watchpoint-trigger"
-        assert stop.inferior == inferior
+        assert stop.inferior == 1
         seen.append(gdb.value("(int)system_state"))
     assert gdb.value("(int)SYSTEM_RESTART") in seen[:1] + seen[1:2]
     assert gdb.value("(int)SYSTEM_SCHEDULING") in seen
-    to_the_shell(gdb, rebooting, inferior)
+    to_the_shell(gdb, rebooting, 1)
 
 
 @inferiors
@@ -105,17 +104,3 @@ def test_monitor_restart_leaves_the_other_where_it_is(
     assert (gdb("info registers"), gdb(f"monitor digest {NAMES[other]}")) == before
     gdb("set schedule-multiple on")
     to_the_shell(gdb, rebooting, inferior)
-
-
-def test_run_starts_one_again(rebooting: NkRun, program: str) -> None:
-    gdb = Gdb(GDBS[program])
-    try:
-        gdb(f"target extended-remote {rebooting.address}")
-        gdb.inferior(2)
-        gdb("break start_kernel")
-        stop = gdb.resume("run")
-        assert stop.function == "start_kernel"
-        gdb("set schedule-multiple on")
-        to_the_shell(gdb, rebooting, 2)
-    finally:
-        gdb.close()
