@@ -40,6 +40,41 @@ UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DEFAULT_QUANTUM_MS = 4
 DEFAULT_GDB = "127.0.0.1:1234"
 
+_FILE = "a file, looked for from the description's folder, or a built `@artifact`"
+# The keys of each table, with what they are to who writes one: docs/machine.md is made
+# of these and of what the functions below ask for.
+MACHINE_KEYS = {
+    "epoch": "when the machine is switched on, by its own clocks; with a time zone, "
+    f"in the years {EPOCH_YEARS[0]} to {EPOCH_YEARS[-1]}",
+    "quantum_ms": "virtual milliseconds that a partition runs in turn",
+    "gdb": "where the debugger's server listens: `HOST:PORT`, `:PORT`, `unix:PATH`, "
+    "`stdio`, or empty for no server",
+}
+PARTITION_KEYS = {
+    "pid": "its number, by which gdb calls it, too; turns are in this order",
+    "base": f"physical address of its window, in whole {ALIGNMENT >> 20} MiB; windows "
+    "do not overlap, and end within 4 GiB",
+    "size": f"bytes of its window, in whole {ALIGNMENT >> 20} MiB",
+    "kernel": f"vmlinux or bzImage to start: {_FILE}",
+    "symbols": f"ELF file with the kernel's symbols: {_FILE}; without it they are "
+    "found or made",
+    "initrd": f"initial RAM disk: {_FILE}",
+    "cmdline": "the kernel's command line, in one line or several: printable ASCII, "
+    f"at most {COMMAND_LINE_MAX} bytes",
+    "entry": "how the kernel is entered: by the 64-bit boot protocol",
+    "interrupts": "`hardware`: through its IDT, from the chips it has; `registered`: "
+    "by handlers that it registers with the nanokernel ([abi.md](abi.md))",
+    "on_reboot": "what a reset of its own does: `stop`, it has ended until somebody "
+    "switches it on again; `restart`, it is switched on at once",
+    "device": "what it owns, a list of tables; see below",
+}
+DEVICE_KEYS = {
+    "chip": "what it is; a machine has one of each but `uart`",
+    "port": "first port of a `uart`, and of no other; no two devices share a port",
+    "irq": "interrupt line of a `uart`, and of no other; no two devices share a line, "
+    f"and {CASCADE} is the second interrupt controller's",
+}
+
 
 class Entry(StrEnum):
     """How a kernel is entered."""
@@ -212,9 +247,14 @@ def parse(text: str, source: Path) -> MachineConfig:
         raise ConfigError(f"{source.name}: not TOML: {error}") from None
     except ValueError:  # int() takes no more than 4,300 digits, and says not where
         raise ConfigError(f"{source.name}: {_where_digits(text)}") from None
+    return read(root, source)
+
+
+def read(root: Table, source: Path) -> MachineConfig:
+    """Turn the root table into values; ``source`` is as in ``parse``."""
     root.only("machine", "partition")
     machine = root.table("machine", required=False)
-    machine.only("epoch", "quantum_ms", "gdb")
+    machine.only(*MACHINE_KEYS)
     partitions = _partitions(root.table("partition"), source)
     return MachineConfig(
         partitions=tuple(sorted(partitions, key=lambda p: p.pid)),
@@ -268,10 +308,7 @@ def _partitions(table: Table, source: Path) -> list[PartitionConfig]:
 
 
 def _partition(table: Table, name: str, source: Path) -> PartitionConfig:
-    table.only(
-        *("pid", "base", "size", "kernel", "symbols", "initrd", "cmdline"),
-        *("entry", "interrupts", "on_reboot", "device"),
-    )
+    table.only(*PARTITION_KEYS)
     if not (name.isidentifier() and name.isascii()):
         table.fail("", f"{shown(name)} is not one word of letters, digits and _")
     partition = PartitionConfig(
@@ -367,7 +404,7 @@ def _device(table: Table) -> DeviceConfig:
     if not chip.movable:
         table.only("chip")
         return DeviceConfig(kind, chip.ports, chip.irq)
-    table.only("chip", "port", "irq")
+    table.only(*DEVICE_KEYS)
     port = table.integer("port", None, 0, PORTS - max(r.stop for r in chip.ports))
     irq = table.integer("irq", None, 0, ISA_LINES - 1)
     if irq == CASCADE:

@@ -25,6 +25,10 @@ class Table:
     ) -> None:
         self.file, self.name, self.values = file, name, values or {}
 
+    def inner(self, name: str, values: Mapping[str, Any]) -> "Table":
+        """Return one that lies in this one."""
+        return Table(self.file, name, values)
+
     def fail(self, key: str, why: str) -> NoReturn:
         """Raise a ConfigError about a key, or about the table if it is empty."""
         where = " ".join(filter(None, (self.name and f"[{self.name}]", key)))
@@ -72,7 +76,7 @@ class Table:
         name = f"{self.name}.{key}" if self.name else key
         default: dict[str, Any] | None = None if required else {}
         noun = f"a table [{name}]"
-        return Table(self.file, name, self.value(key, dict, noun, default))
+        return self.inner(name, self.value(key, dict, noun, default))
 
     def tables(self, key: str) -> list["Table"]:
         """Return the tables of a list, which may be missing."""
@@ -81,7 +85,7 @@ class Table:
         for row in rows:
             if not isinstance(row, dict):
                 self.fail(key, f"{shown(row)} is not a table [[{name}]]")
-        return [Table(self.file, f"{name} #{i}", row) for i, row in enumerate(rows, 1)]
+        return [self.inner(f"{name} #{i}", row) for i, row in enumerate(rows, 1)]
 
 
 def number_text(value: int) -> str:
