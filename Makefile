@@ -6,6 +6,7 @@
 # make soak   the tests that sample, with 2,000 stops of each kernel in each gdb
 # make bench  speed beside QEMU, gdbserver and udbserver
 # make fuzz   every campaign of hostile input, to its goal or SHARE=0.01 of it
+# make coverage  the branches that tests without a real kernel take, and how many must be
 # make unchanged  the guest patches, switched off, change no object
 # Each first does what "make setup" does, which is nothing the second time.
 
@@ -22,7 +23,7 @@ CLIENT_PACKAGES := lldb
 SHARE := 1
 
 .PHONY: setup packages bench-packages run test test-kernels test-clients soak fuzz \
-	lint bench unchanged clean
+	coverage lint bench unchanged clean
 
 run: setup
 	$(BIN)/nk run examples/two-linuxes.toml
@@ -43,6 +44,11 @@ soak: setup
 
 fuzz: setup
 	$(BIN)/python -m tests.fuzz --share $(SHARE)
+
+coverage: setup
+	$(BIN)/pip install --quiet --editable '.[coverage]'
+	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered \
+		tests/unit tests/property tests/transcript
 
 lint: setup
 	$(BIN)/ruff check
