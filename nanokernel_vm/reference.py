@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 
 from nanokernel_vm import config
 from nanokernel_vm.build import ARTIFACTS, PROJECT
-from nanokernel_vm.devices.chips import CHIPS, Chip
+from nanokernel_vm.devices.chip import Chip
+from nanokernel_vm.devices.chips import CHIPS
 from nanokernel_vm.errors import ConfigError
 from nanokernel_vm.table import Table, number_text
 
