@@ -38,6 +38,7 @@ typedef struct {
 	PyObject_HEAD
 	struct engine engine;
 	struct stops none;	/* for one that nobody stops */
+	struct account nothing;
 } Core;
 
 static int core_init(Core *self, PyObject *args, PyObject *kwargs)
@@ -48,6 +49,7 @@ static int core_init(Core *self, PyObject *args, PyObject *kwargs)
 	if (!PyArg_ParseTuple(args, "K", &uc))
 		return -1;
 	self->engine.stops = &self->none;
+	self->engine.account = &self->nothing;
 	if (!pages_init(&self->engine.pages)) {
 		PyErr_NoMemory();
 		return -1;
@@ -120,12 +122,14 @@ static PyObject *core_death(Core *self, PyObject *unused)
 
 static PyObject *core_connect(Core *self, PyObject *args)
 {
-	unsigned long long stops, origin, base;
+	unsigned long long stops, account, on_block, base;
 
-	if (!PyArg_ParseTuple(args, "KKK", &stops, &origin, &base))
+	if (!PyArg_ParseTuple(args, "KKKK", &stops, &account, &on_block, &base))
 		return NULL;
 	self->engine.stops = (struct stops *)(uintptr_t)stops;
-	self->engine.origin = (const uint64_t *)(uintptr_t)origin;
+	self->engine.account = (struct account *)(uintptr_t)account;
+	self->engine.account->leave_if_asked = original.check_exit;
+	self->engine.on_block = (void *)(uintptr_t)on_block;
 	self->engine.base = base;
 	Py_RETURN_NONE;
 }
@@ -194,6 +198,8 @@ static PyObject *core_page(Core *self, PyObject *argument)
 static PyMemberDef core_members[] = {
 	{ "lenient", T_BOOL, offsetof(Core, engine.lenient), 0,
 	  "Whether code translated from now on is decoded as Unicorn does." },
+	{ "inlining", T_BOOL, offsetof(Core, engine.inlining), 0,
+	  "Whether code translated from now on counts its blocks itself." },
 	{ "outside", T_INT, offsetof(Core, engine.landing.outside), 0,
 	  "How many callbacks into Python are active in the run: a fault there is the process's." },
 	{ NULL },
@@ -203,7 +209,7 @@ static PyMethodDef core_methods[] = {
 	{ "written", (PyCFunction)core_written, METH_VARARGS,
 	  "Take note that RAM at a physical address was written by someone else: address, length." },
 	{ "connect", (PyCFunction)core_connect, METH_VARARGS,
-	  "Addresses of a Ticker's stops and origin, and the physical address of RAM." },
+	  "Addresses of a Ticker's stops and account and of ON_BLOCK, and the physical address of RAM." },
 	{ "flush_tlb", (PyCFunction)core_flush_tlb, METH_NOARGS,
 	  "Drop all cached translations of addresses, at the present virtual time." },
 	{ "run", (PyCFunction)core_run, METH_O,

@@ -21,6 +21,7 @@
 #include <stdint.h>
 #include <structmember.h>
 
+#include "native/account.h"
 #include "native/stops.h"
 #include "native/ticker.h"
 
@@ -51,11 +52,9 @@ enum event {
 
 typedef struct {
 	PyObject_HEAD
-	uint64_t clock;		/* bytes retired, up to and with the current block */
-	uint64_t start, end;	/* current block; both 0: nothing to give back */
-	uint64_t expect;	/* where a sequential entry would be */
-	uint64_t page;		/* of the instruction before, by number */
-	uint64_t origin;	/* clock at the last eligible entry */
+	struct account account;
+	uint64_t asked;		/* entries that on_block() has looked at */
+	uint64_t page;		/* of the last block before none was current, by number */
 	uint64_t deadline;
 	uint64_t pause;
 	uint64_t passing;	/* breakpoint to let through once */
@@ -76,8 +75,46 @@ typedef struct {
 } Ticker;
 
 
+/*
+ * Translated code asks at no entry but where the clock comes above the limit.  Another thread
+ * sets `interrupt` first and then the limit, this one the other way round.
+ */
+static void set_limit(Ticker *t)
+{
+	uint64_t limit = t->deadline < t->pause ? t->deadline : t->pause;
+
+	if (t->steps || t->watched || t->alone || t->stops.aborted)
+		limit = 0;
+	__atomic_store_n(&t->account.limit, limit, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&t->interrupt, __ATOMIC_SEQ_CST))
+		t->account.limit = 0;
+}
+
+static bool is_in_block(const Ticker *t)
+{
+	return t->account.now.start != NOWHERE;
+}
+
+/* The current block's end; 0 if there is none. */
+static uint64_t end_of_block(const Ticker *t)
+{
+	return is_in_block(t) ? t->account.now.expect : 0;
+}
+
+static uint64_t last_page(const Ticker *t)
+{
+	return is_in_block(t) ? t->account.now.start >> PAGE_SHIFT : t->page;
+}
+
+static void leave_block(Ticker *t)
+{
+	t->page = last_page(t);
+	t->account.now.start = NOWHERE;
+}
+
 static void stop(Ticker *t, void *uc, enum event event)
 {
+	t->account.limit = 0;
 	t->alone = NO;
 	t->event = event;
 	t->stop(uc);
@@ -86,7 +123,7 @@ static void stop(Ticker *t, void *uc, enum event event)
 /* A stop before the block is counted: the entry stays what it is when it comes again. */
 static void stop_uncounted(Ticker *t, void *uc, enum event event)
 {
-	t->start = t->end = 0;
+	leave_block(t);
 	stop(t, uc, event);
 }
 
@@ -97,10 +134,10 @@ static void stop_uncounted(Ticker *t, void *uc, enum event event)
 static void undo_writer(Ticker *t, uint64_t address)
 {
 	t->stops.aborted = false;
-	if (address < t->start || address >= t->end)
+	if (address < t->account.now.start || address >= end_of_block(t))
 		return;
-	t->clock -= t->end - address;
-	t->expect = address;
+	t->account.clock -= end_of_block(t) - address;
+	t->account.now.expect = address;
 	t->watched = 0;
 	t->passing = address;
 	if (t->steps)
@@ -109,7 +146,7 @@ static void undo_writer(Ticker *t, uint64_t address)
 
 static int is_eligible(const Ticker *t, uint64_t address)
 {
-	return address != t->expect || address >> PAGE_SHIFT != t->page;
+	return address != t->account.now.expect || address >> PAGE_SHIFT != last_page(t);
 }
 
 /*
@@ -128,13 +165,13 @@ static enum event debug_stop(Ticker *t, uint64_t address)
 	return stepped ? EV_STEP : EV_NONE;
 }
 
-static void on_block(void *uc, uint64_t address, uint32_t size, Ticker *t)
+static void consider(Ticker *t, void *uc, uint64_t address, uint32_t size)
 {
 	enum event event;
 
 	if (t->stops.aborted)
 		undo_writer(t, address);
-	t->alone = t->alone == NEXT && address == t->expect ? NOW : NO;
+	t->alone = t->alone == NEXT && address == t->account.now.expect ? NOW : NO;
 	if (t->watched) {
 		stop_uncounted(t, uc, EV_WATCH);
 		return;
@@ -144,13 +181,13 @@ static void on_block(void *uc, uint64_t address, uint32_t size, Ticker *t)
 		return;
 	}
 	if (is_eligible(t, address)) {
-		if (t->clock >= t->deadline) {
+		if (t->account.clock >= t->deadline) {
 			stop_uncounted(t, uc, EV_DEADLINE);
 			return;
 		}
-		t->origin = t->clock;
+		t->account.now.origin = t->account.clock;
 	}
-	if (t->clock + size > t->pause) {
+	if (t->account.clock + size > t->pause) {
 		stop_uncounted(t, uc, EV_PAUSE);
 		return;
 	}
@@ -160,10 +197,31 @@ static void on_block(void *uc, uint64_t address, uint32_t size, Ticker *t)
 		stop_uncounted(t, uc, event);
 		return;
 	}
-	t->clock += size;
-	t->start = address;
-	t->page = address >> PAGE_SHIFT;
-	t->end = t->expect = address + size;
+	t->account.clock += size;
+	t->account.now.start = address;
+	t->account.now.expect = address + size;
+	set_limit(t);
+}
+
+/* Take back what translated code has counted (native/entry.c): the size of it. */
+static uint32_t uncount(struct account *a)
+{
+	uint32_t size = a->now.expect - a->now.start;
+
+	a->clock -= size;
+	a->now = a->before;
+	return size;
+}
+
+static void on_block(void *uc, uint64_t address, uint32_t size, Ticker *t)
+{
+	t->asked++;
+	if (size != COUNTED) {
+		consider(t, uc, address, size);
+		return;
+	}
+	consider(t, uc, address, uncount(&t->account));
+	t->account.leave_if_asked(uc, 0);	/* does not return then */
 }
 
 /* A store tells more than a load of the same instruction, the first one than the next. */
@@ -173,6 +231,7 @@ static void on_touch(void *ticker, size_t row, uint64_t at, bool write)
 
 	if (t->watched && (t->watched_write || !write))
 		return;
+	t->account.limit = 0;
 	t->watched = row + 1;
 	t->watched_write = write;
 	t->address = at;
@@ -205,9 +264,9 @@ static void on_sysenter(void *uc, Ticker *t)
 
 static uint64_t exact(const Ticker *t, uint64_t rip)
 {
-	if (t->start <= rip && rip < t->end)
-		return t->clock - (t->end - rip);
-	return t->clock;
+	if (t->account.now.start <= rip && rip < end_of_block(t))
+		return t->account.clock - (end_of_block(t) - rip);
+	return t->account.clock;
 }
 
 /* The way back is that of an instruction that changed its own block: undo_writer(). */
@@ -217,6 +276,7 @@ static bool begin_anew(void *ticker)
 
 	if (t->alone == NOW)
 		return false;
+	t->account.limit = 0;
 	t->alone = NEXT;
 	return true;
 }
@@ -257,10 +317,10 @@ static PyObject *ticker_settle(Ticker *t, PyObject *argument)
 
 	if (PyErr_Occurred())
 		return NULL;
-	if (t->start || t->end) {
-		t->clock = exact(t, rip);
-		t->expect = rip;
-		t->start = t->end = 0;
+	if (is_in_block(t)) {
+		t->account.clock = exact(t, rip);
+		leave_block(t);
+		t->account.now.expect = rip;
 	}
 	Py_RETURN_NONE;
 }
@@ -288,7 +348,7 @@ static PyObject *ticker_now(Ticker *t, PyObject *unused)
 	uint64_t rip = 0;
 
 	(void)unused;
-	if (t->end)
+	if (is_in_block(t))
 		t->reg_read(t->uc, REG_RIP, &rip);
 	return PyLong_FromUnsignedLongLong(exact(t, rip));
 }
@@ -369,6 +429,14 @@ static PyObject *ticker_prune(Ticker *t, PyObject *unused)
 	Py_RETURN_NONE;
 }
 
+/* For a callback that cannot go on: what the engine finds then is not looked at. */
+static PyObject *ticker_leave(Ticker *t, PyObject *unused)
+{
+	(void)unused;
+	stop(t, t->uc, t->event);
+	Py_RETURN_NONE;
+}
+
 static PyObject *ticker_io_privileged(Ticker *t, PyObject *unused)
 {
 	uint64_t cs = 0, eflags = 0;
@@ -392,7 +460,9 @@ static int ticker_init(Ticker *t, PyObject *args, PyObject *kwargs)
 	t->stop = (void *)(uintptr_t)emu_stop;
 	t->reg_read = (void *)(uintptr_t)reg_read;
 	t->reg_write = (void *)(uintptr_t)reg_write;
-	t->expect = t->deadline = t->pause = t->passing = NOWHERE;
+	t->account.now.start = t->account.now.expect = NOWHERE;
+	t->deadline = t->pause = t->passing = NOWHERE;
+	set_limit(t);
 	return 0;
 }
 
@@ -408,10 +478,68 @@ static PyObject *stops_pointer(PyObject *self, void *closure)
 	return PyLong_FromVoidPtr(&((Ticker *)self)->stops);
 }
 
-static PyObject *origin_pointer(PyObject *self, void *closure)
+static PyObject *account_pointer(PyObject *self, void *closure)
 {
 	(void)closure;
-	return PyLong_FromVoidPtr(&((Ticker *)self)->origin);
+	return PyLong_FromVoidPtr(&((Ticker *)self)->account);
+}
+
+static PyObject *start(PyObject *self, void *closure)
+{
+	const Ticker *t = (Ticker *)self;
+
+	(void)closure;
+	return PyLong_FromUnsignedLongLong(is_in_block(t) ? t->account.now.start : 0);
+}
+
+static PyObject *end(PyObject *self, void *closure)
+{
+	(void)closure;
+	return PyLong_FromUnsignedLongLong(end_of_block((Ticker *)self));
+}
+
+static PyObject *page(PyObject *self, void *closure)
+{
+	(void)closure;
+	return PyLong_FromUnsignedLongLong(last_page((Ticker *)self));
+}
+
+/* Members that a limit depends on; the closure is the offset. */
+static void *member(PyObject *self, void *closure)
+{
+	return (char *)self + (size_t)closure;
+}
+
+static PyObject *get_word(PyObject *self, void *closure)
+{
+	return PyLong_FromUnsignedLongLong(*(uint64_t *)member(self, closure));
+}
+
+static PyObject *get_int(PyObject *self, void *closure)
+{
+	return PyLong_FromUnsignedLong(*(uint32_t *)member(self, closure));
+}
+
+static int set_word(PyObject *self, PyObject *value, void *closure)
+{
+	uint64_t word = PyLong_AsUnsignedLongLong(value);
+
+	if (PyErr_Occurred())
+		return -1;
+	*(uint64_t *)member(self, closure) = word;
+	set_limit((Ticker *)self);
+	return 0;
+}
+
+static int set_int(PyObject *self, PyObject *value, void *closure)
+{
+	unsigned long word = PyLong_AsUnsignedLong(value);
+
+	if (PyErr_Occurred())
+		return -1;
+	*(uint32_t *)member(self, closure) = word;
+	set_limit((Ticker *)self);
+	return 0;
 }
 
 
@@ -424,27 +552,20 @@ static void ticker_dealloc(Ticker *t)
 #define FIELD(type, name, kind, flags) { #name, kind, offsetof(type, name), flags, NULL }
 
 static PyMemberDef ticker_members[] = {
-	FIELD(Ticker, clock, T_ULONGLONG, 0),
-	FIELD(Ticker, start, T_ULONGLONG, READONLY),
-	FIELD(Ticker, end, T_ULONGLONG, READONLY),
-	FIELD(Ticker, expect, T_ULONGLONG, 0),
-	FIELD(Ticker, page, T_ULONGLONG, 0),
-	FIELD(Ticker, origin, T_ULONGLONG, 0),
-	FIELD(Ticker, deadline, T_ULONGLONG, 0),
-	FIELD(Ticker, pause, T_ULONGLONG, 0),
+	{ "clock", T_ULONGLONG, offsetof(Ticker, account.clock), 0, NULL },
+	{ "expect", T_ULONGLONG, offsetof(Ticker, account.now.expect), 0, NULL },
+	{ "origin", T_ULONGLONG, offsetof(Ticker, account.now.origin), 0, NULL },
+	FIELD(Ticker, asked, T_ULONGLONG, READONLY),
 	FIELD(Ticker, passing, T_ULONGLONG, 0),
 	FIELD(Ticker, address, T_ULONGLONG, READONLY),
-	FIELD(Ticker, watched, T_ULONGLONG, 0),
 	FIELD(Ticker, watched_write, T_UINT, READONLY),
 	FIELD(Ticker, vector, T_UINT, 0),
-	FIELD(Ticker, steps, T_UINT, 0),
 	FIELD(Ticker, event, T_UINT, 0),
 	FIELD(Ticker, tsc_per_tick, T_UINT, READONLY),
 	{ "places", T_PYSSIZET, offsetof(Ticker, stops.n), READONLY,
 	  "How many addresses the translator is asked to end blocks before." },
 	{ "everywhere", T_BOOL, offsetof(Ticker, stops.everywhere), 0,
 	  "Whether every instruction is a block of its own." },
-	FIELD(Ticker, interrupt, T_UINT, 0),
 	FIELD(Ticker, uc, T_ULONGLONG, 0),
 	{ NULL },
 };
@@ -464,15 +585,27 @@ static PyMethodDef ticker_methods[] = {
 	{ "armed", (PyCFunction)ticker_armed, METH_O, "Whether a breakpoint is set at an address." },
 	{ "prune", (PyCFunction)ticker_prune, METH_NOARGS,
 	  "Forget breakpoints that were taken away: all code will be translated anew." },
+	{ "leave", (PyCFunction)ticker_leave, METH_NOARGS, "End the run, with no event of its own." },
 	{ "io_privileged", (PyCFunction)ticker_io_privileged, METH_NOARGS,
 	  "Whether IN and OUT may use any port: CPL is at most IOPL." },
 	{ NULL },
 };
 
+#define LIMITING(name, field, kind) \
+	{ name, get_##kind, set_##kind, NULL, (void *)offsetof(Ticker, field) }
+
 static PyGetSetDef ticker_getset[] = {
 	{ "pointer", self_pointer, NULL, "Address for a hook's user_data.", NULL },
 	{ "stops", stops_pointer, NULL, "Address of what the translator must know.", NULL },
-	{ "origin_pointer", origin_pointer, NULL, "Address of `origin`.", NULL },
+	{ "account", account_pointer, NULL, "Address of what each block's entry changes.", NULL },
+	{ "start", start, NULL, "Where the current block begins; 0: there is none.", NULL },
+	{ "end", end, NULL, "Where the current block ends; 0: there is none.", NULL },
+	{ "page", page, NULL, "The page of the instruction before, by number.", NULL },
+	LIMITING("deadline", deadline, word),
+	LIMITING("pause", pause, word),
+	LIMITING("watched", watched, word),
+	LIMITING("steps", steps, int),
+	LIMITING("interrupt", interrupt, int),
 	{ NULL },
 };
 

@@ -16,6 +16,7 @@ from unicorn import x86_const as x
 from unicorn.unicorn_py3.unicorn import Uc, UcContext, uclib
 
 from nanokernel_vm.cpu import _interpose, _ticker
+from nanokernel_vm.cpu.counting import can_count
 from nanokernel_vm.cpu.cpuid import NOTHING, Registers
 from nanokernel_vm.cpu.crash import Crash, examine
 from nanokernel_vm.cpu.hook import Hook
@@ -328,7 +329,8 @@ class Engine:
         self._uc, self.core = _open()
         self.handle = self._uc._uch
         ticker, window = self.ticker, self.window
-        self.core.connect(ticker.stops, ticker.origin_pointer, window.base)
+        self.core.connect(ticker.stops, ticker.account, _ticker.ON_BLOCK, window.base)
+        self.core.inlining = can_count()
         ticker.uc = _pointer(self.handle)
         self.watches.connect(self.core)
         window.written = self.core.written
@@ -426,7 +428,7 @@ class Engine:
             return function(*arguments)
         except BaseException as error:
             self._raised = error
-            self._uc.emu_stop()
+            self.ticker.leave()
             return None
         finally:
             self.core.outside -= 1

@@ -80,6 +80,16 @@ def test_a_debugger_disturbs_nothing(
     assert fingerprint(machine) == _undisturbed(end)
 
 
+def test_a_hook_that_counts_every_block_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As where translated code cannot count itself (cpu/counting.py)."""
+    monkeypatch.setattr("nanokernel_vm.cpu.engine.can_count", lambda: False)
+    machine = _machine()
+    run_plainly(machine, MIDDLE)
+    assert fingerprint(machine) == _undisturbed(MIDDLE)
+
+
 def test_three_runs_end_with_the_same_digest() -> None:
     command: list[str | Path] = [
         *(Path(sys.executable).with_name("nk"), "run", PAIR, "--warp", "--no-gdb"),

@@ -13,6 +13,7 @@
 
 #include <setjmp.h>
 
+#include "account.h"
 #include "decode.h"
 #include "library.h"
 #include "stops.h"
@@ -37,6 +38,7 @@ struct translation {
 	unsigned careful;	/* blocks yet to be translated one instruction at a time */
 	bool follows;		/* another instruction of the same block */
 	bool cut;		/* it begins a new block instead */
+	bool counted;		/* the block counts its entries, and asks there whether to stop */
 	uint32_t hflags;
 	struct instruction instruction;
 	translate_fn *translate_insn;
@@ -95,7 +97,9 @@ struct engine {
 	bool lenient;		/* decode what is #UD as Unicorn does */
 	uint64_t base;		/* physical address of its RAM, one block */
 	struct stops *stops;
-	const uint64_t *origin;	/* virtual time in ticks, not quite up to date */
+	struct account *account;
+	void *on_block;		/* the hook that all blocks call; or only where they must ... */
+	bool inlining;		/* ... (entry.c) */
 	struct pages pages;
 	struct translation translation;
 	struct landing landing;

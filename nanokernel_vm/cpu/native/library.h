@@ -74,6 +74,8 @@ uint64_t helper_le_ldq_mmu_x86_64(void *env, uint64_t va, uint32_t oi, uintptr_t
 void helper_le_stq_mmu_x86_64(void *env, uint64_t va, uint64_t value, uint32_t oi, uintptr_t caller);
 void cpu_loop_exit_x86_64(void *cpu) __attribute__((noreturn));
 int tcg_gen_code_x86_64(void *tcg_ctx, TranslationBlock *tb);
+void tcg_gen_callN_x86_64(void *tcg_ctx, void *function, void *result, int count,
+			  uintptr_t *arguments);
 void cpu_loop_exit_noexc_x86_64(void *cpu) __attribute__((noreturn));
 int cpu_watchpoint_address_matches_x86_64(void *cpu, uint64_t va, uint64_t length);
 void cpu_check_watchpoint_x86_64(void *cpu, uint64_t va, uint64_t length, MemTxAttrs attrs,
@@ -88,6 +90,19 @@ int uc_close(void *uc);
 int uc_ctl(void *uc, int control, ...);
 void tb_invalidate_phys_range_x86_64(void *uc, uint64_t start, uint64_t end);	/* in RAM blocks */
 void cpu_io_recompile_x86_64(void *cpu, uintptr_t retaddr) __attribute__((noreturn));
+/* Temporaries are by address, or (those in brackets) by distance from the context. */
+void helper_check_exit_request_x86_64(void *uc, uint32_t in_delay_slot);
+void *gen_new_label_x86_64(void *tcg_ctx);
+uintptr_t tcg_temp_new_internal_x86_64(void *tcg_ctx, int type, bool local);
+void tcg_temp_free_internal_x86_64(void *tcg_ctx, uintptr_t temp);
+uintptr_t tcg_const_i64_x86_64(void *tcg_ctx, int64_t value);	/* [result] */
+void tcg_gen_extu_i32_i64_x86_64(void *tcg_ctx, uintptr_t result, uintptr_t value);	/* [both] */
+void tcg_gen_op1_x86_64(void *tcg_ctx, int opcode, uintptr_t a);
+void tcg_gen_op3_x86_64(void *tcg_ctx, int opcode, uintptr_t a, uintptr_t b, uintptr_t c);
+void tcg_gen_movcond_i64_x86_64(void *tcg_ctx, int condition, uintptr_t result, uintptr_t a,
+				uintptr_t b, uintptr_t yes, uintptr_t no);	/* [all] */
+void tcg_gen_brcond_i64_x86_64(void *tcg_ctx, int condition, uintptr_t a, uintptr_t b,
+			       void *label);	/* [a and b] */
 
 #define ORIGINALS(X) \
 	X(tlb_fill, x86_cpu_tlb_fill_x86_64) \
@@ -105,6 +120,17 @@ void cpu_io_recompile_x86_64(void *cpu, uintptr_t retaddr) __attribute__((noretu
 	X(loop_exit, cpu_loop_exit_x86_64) \
 	X(loop_exit_noexc, cpu_loop_exit_noexc_x86_64) \
 	X(gen_code, tcg_gen_code_x86_64) \
+	X(call, tcg_gen_callN_x86_64) \
+	X(check_exit, helper_check_exit_request_x86_64) \
+	X(new_label, gen_new_label_x86_64) \
+	X(temp_new, tcg_temp_new_internal_x86_64) \
+	X(temp_free, tcg_temp_free_internal_x86_64) \
+	X(constant, tcg_const_i64_x86_64) \
+	X(widen, tcg_gen_extu_i32_i64_x86_64) \
+	X(op1, tcg_gen_op1_x86_64) \
+	X(op3, tcg_gen_op3_x86_64) \
+	X(movcond, tcg_gen_movcond_i64_x86_64) \
+	X(brcond, tcg_gen_brcond_i64_x86_64) \
 	X(restore_state, cpu_restore_state_x86_64) \
 	X(emu_start, uc_emu_start) \
 	X(close, uc_close) \

@@ -45,7 +45,7 @@ static void on_exit_call(int status)
  */
 static int on_time(struct timeval *now, void *zone)
 {
-	uint64_t ticks = running && running->origin ? *running->origin : 0;
+	uint64_t ticks = running && running->account ? running->account->now.origin : 0;
 	uint64_t us = ticks / TICKS_PER_US;
 
 	(void)zone;

@@ -102,6 +102,7 @@ static void begin_block(struct translation *t, const TranslationBlock *tb)
 	uintptr_t place = (uintptr_t)tb;
 
 	t->block = true;
+	t->counted = false;
 	t->first = tb->pc;
 	t->count = 0;
 	t->hflags = tb->flags;
@@ -155,8 +156,10 @@ void cpu_loop_exit_x86_64(void *cpu)
  */
 void cpu_loop_exit_noexc_x86_64(void *cpu)
 {
-	if (running)
+	if (running) {
 		running->stops->aborted = true;
+		running->account->limit = 0;
+	}
 	original.loop_exit_noexc(cpu);
 }
 
