@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 
 from nanokernel_vm import build
-from nanokernel_vm.build import user_kernel, user_symbols
+from nanokernel_vm.build import user_kernel
 from nanokernel_vm.config import Artifact, Source
 
 _LOG = logging.getLogger(__name__)
@@ -39,6 +39,9 @@ def symbol_file(kernel: Source, own: Source | None = None) -> Path:
     source = own or symbol_source(kernel)
     if own is None and source != kernel:
         return resolve(source).resolve()
+    # Only here: a fifth of what would be loaded at every start, and seldom wanted.
+    from nanokernel_vm.build import user_symbols
+
     found = (
         user_symbols.symbols(resolve(kernel))
         if own is None
