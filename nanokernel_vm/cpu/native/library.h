@@ -60,6 +60,7 @@ bool x86_cpu_tlb_fill_x86_64(void *cpu, uint64_t va, int size, int access, int m
 void tlb_set_page_with_attrs_x86_64(void *cpu, uint64_t va, uint64_t pa, MemTxAttrs attrs, int prot,
 				    int mmu_idx, uint64_t size);
 void tlb_set_dirty_x86_64(void *cpu, uint64_t va);
+void tlb_reset_dirty_by_vaddr_x86_64(void *cpu, uint64_t va, uint64_t length);
 void *find_memory_mapping_x86_64(void *uc, uint64_t pa);
 void tlb_flush_x86_64(void *cpu);
 void check_exit_request_x86_64(void *tcg_ctx);
@@ -108,6 +109,7 @@ void tcg_gen_brcond_i64_x86_64(void *tcg_ctx, int condition, uintptr_t a, uintpt
 	X(tlb_fill, x86_cpu_tlb_fill_x86_64) \
 	X(set_page, tlb_set_page_with_attrs_x86_64) \
 	X(set_dirty, tlb_set_dirty_x86_64) \
+	X(reset_dirty, tlb_reset_dirty_by_vaddr_x86_64) \
 	X(mapping, find_memory_mapping_x86_64) \
 	X(flush, tlb_flush_x86_64) \
 	X(exit_request, check_exit_request_x86_64) \

@@ -115,3 +115,14 @@ void tlb_set_dirty_x86_64(void *cpu, uint64_t va)
 	}
 	original.set_dirty(cpu, va);
 }
+
+/*
+ * Unicorn looks through the whole TLB for each block that it translates, to make stores to
+ * the block's page slow.  Those to a page that has been fetched from are, through whatever
+ * mapping: protect(), tlb_set_dirty().
+ */
+void tlb_reset_dirty_by_vaddr_x86_64(void *cpu, uint64_t va, uint64_t length)
+{
+	if (!engine_of_cpu(cpu))
+		original.reset_dirty(cpu, va, length);
+}
