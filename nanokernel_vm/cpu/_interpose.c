@@ -195,6 +195,15 @@ static PyObject *core_page(Core *self, PyObject *argument)
 	return PyLong_FromUnsignedLongLong(tlb_page(&self->engine, va));
 }
 
+static PyObject *core_fast(Core *self, PyObject *argument)
+{
+	uint64_t va = PyLong_AsUnsignedLongLongMask(argument);
+
+	if (PyErr_Occurred())
+		return NULL;
+	return PyBool_FromLong(tlb_has_fast_stores(&self->engine, va));
+}
+
 static PyMemberDef core_members[] = {
 	{ "lenient", T_BOOL, offsetof(Core, engine.lenient), 0,
 	  "Whether code translated from now on is decoded as Unicorn does." },
@@ -225,6 +234,7 @@ static PyMethodDef core_methods[] = {
 	  "where physical address 0 is in this process, and the window's base and size." },
 	{ "watch", (PyCFunction)core_watch, METH_O,
 	  "Watch this and nothing else: rows of 64-bit words (watch.c)." },
+	{ "fast", (PyCFunction)core_fast, METH_O, "Whether a store to an address would be fast." },
 	{ "page", (PyCFunction)core_page, METH_O,
 	  "The physical page that the TLB has for an address; all ones: none." },
 	{ NULL },

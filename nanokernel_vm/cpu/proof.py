@@ -65,6 +65,7 @@ def prove() -> None:
     _prove_decoding()
     _prove_blocks()
     _prove_tlb()
+    _prove_stores()
 
 
 def _refuse(why: str) -> NoReturn:
@@ -227,3 +228,25 @@ def _prove_tlb() -> None:
     found = before, core.page(2 * _PAGE), core.page(3 * _PAGE)
     if found != (_NOWHERE, 2 * _PAGE, _NOWHERE):
         _refuse(f"its TLB has {[hex(pa) for pa in found]} around a load of 0x2000")
+
+
+def _prove_stores() -> None:
+    """Stores to a page are fast once its code is gone, and slow with the next.
+
+    The second page holds MOV AL, 1; RET, which the first one calls and increments.
+    """
+    probe, code, data = Uc(UC_ARCH_X86, UC_MODE_64), _PAGE, 2 * _PAGE
+    probe.mem_map(0, 4 * _PAGE)
+    call, increment = "ff14250030 0000", "fe042501200000"
+    text = f"{call} {increment} {increment} f4 {call} {increment} {call} f4"
+    probe.mem_write(code, bytes.fromhex(text.replace(" ", "")))
+    probe.mem_write(data, bytes.fromhex("b001c3"))
+    probe.mem_write(3 * _PAGE, data.to_bytes(8, "little"))
+    probe.reg_write(x.UC_X86_REG_RSP, 4 * _PAGE)
+    core = Core(probe._uch.value or 0)
+    core.run(code)
+    fast = core.fast(data)
+    core.run(code + 22)
+    found = fast, core.fast(data), probe.reg_read(x.UC_X86_REG_AL)
+    if found != (True, False, 4):
+        _refuse(f"stores to code, fast then slow, and what it does: {found}")

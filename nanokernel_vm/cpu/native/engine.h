@@ -21,7 +21,8 @@
 
 /* pages.c: the rule by which stores find translated code, by physical page */
 struct pages {
-	uint8_t *fetched;	/* set of pages with translated code, perhaps */
+	uint8_t *fetched;	/* set of pages that have ever been fetched from */
+	uint8_t *translated;	/* set of pages with translated code, perhaps */
 	uint8_t *dirty;		/* set of pages to which stores may be fast somewhere */
 	enum { UNKNOWN, DATA, FETCH } access_now;
 	uint64_t looked_up;	/* the last physical address asked for */
@@ -129,6 +130,8 @@ struct engine *find_by_uc(const void *uc);
 /* tlb.c */
 uint64_t control(const struct engine *engine, int number);
 void tlb_mark(struct engine *engine);
+void tlb_slow_stores(struct engine *engine, uint64_t pa, bool slow);
+bool tlb_has_fast_stores(const struct engine *engine, uint64_t va);
 uint64_t tlb_page(const struct engine *engine, uint64_t va);
 uint64_t walk(const struct engine *engine, uint64_t cr3, uint64_t va);
 

@@ -61,6 +61,8 @@ void tlb_set_page_with_attrs_x86_64(void *cpu, uint64_t va, uint64_t pa, MemTxAt
 				    int mmu_idx, uint64_t size);
 void tlb_set_dirty_x86_64(void *cpu, uint64_t va);
 void tlb_reset_dirty_by_vaddr_x86_64(void *cpu, uint64_t va, uint64_t length);
+void tlb_protect_code_x86_64(void *uc, uint64_t start);		/* in RAM blocks */
+void tlb_unprotect_code_x86_64(void *uc, uint64_t start);
 void *find_memory_mapping_x86_64(void *uc, uint64_t pa);
 void tlb_flush_x86_64(void *cpu);
 void check_exit_request_x86_64(void *tcg_ctx);
@@ -110,6 +112,8 @@ void tcg_gen_brcond_i64_x86_64(void *tcg_ctx, int condition, uintptr_t a, uintpt
 	X(set_page, tlb_set_page_with_attrs_x86_64) \
 	X(set_dirty, tlb_set_dirty_x86_64) \
 	X(reset_dirty, tlb_reset_dirty_by_vaddr_x86_64) \
+	X(protect_code, tlb_protect_code_x86_64) \
+	X(unprotect_code, tlb_unprotect_code_x86_64) \
 	X(mapping, find_memory_mapping_x86_64) \
 	X(flush, tlb_flush_x86_64) \
 	X(exit_request, check_exit_request_x86_64) \

@@ -8,7 +8,11 @@
  * is one of each page in Linux's direct map, leaves stale translations behind.
  *
  * Physical pages that have been fetched from are remembered, for good.  All others enter
- * the TLB as not executable, until they are fetched from.
+ * the TLB as not executable, until they are fetched from.  What is in the TLB can be seen by
+ * a program, and so must not depend on what is translated, which a debugger changes.
+ *
+ * Whether stores are slow cannot be seen, and is decided by what is translated: they are fast
+ * again from the first one on that finds no code left in its page.
  */
 #include <stdlib.h>
 
@@ -19,13 +23,15 @@
 bool pages_init(struct pages *pages)
 {
 	pages->fetched = calloc(PAGES / 8, 1);
+	pages->translated = calloc(PAGES / 8, 1);
 	pages->dirty = calloc(PAGES / 8, 1);
-	return pages->fetched && pages->dirty;
+	return pages->fetched && pages->translated && pages->dirty;
 }
 
 void pages_free(struct pages *pages)
 {
 	free(pages->fetched);
+	free(pages->translated);
 	free(pages->dirty);
 }
 
@@ -42,6 +48,14 @@ static void add(uint8_t *set, uint64_t pa)
 
 	if (page < PAGES)
 		set[page >> 3] |= 1 << (page & 7);
+}
+
+static void drop(uint8_t *set, uint64_t pa)
+{
+	uint64_t page = pa >> PAGE_SHIFT;
+
+	if (page < PAGES)
+		set[page >> 3] &= ~(1 << (page & 7));
 }
 
 /* Bytes of RAM were written by someone else: what was translated from them is dropped. */
@@ -109,7 +123,7 @@ void tlb_set_dirty_x86_64(void *cpu, uint64_t va)
 	struct engine *e = engine_of_cpu(cpu);
 
 	if (e) {
-		if (test(e->pages.fetched, e->pages.looked_up))
+		if (test(e->pages.translated, e->pages.looked_up))
 			return;
 		add(e->pages.dirty, e->pages.looked_up);
 	}
@@ -118,11 +132,43 @@ void tlb_set_dirty_x86_64(void *cpu, uint64_t va)
 
 /*
  * Unicorn looks through the whole TLB for each block that it translates, to make stores to
- * the block's page slow.  Those to a page that has been fetched from are, through whatever
- * mapping: protect(), tlb_set_dirty().
+ * the block's page slow, by its virtual address.  tlb_protect_code() does, by whatever address.
  */
 void tlb_reset_dirty_by_vaddr_x86_64(void *cpu, uint64_t va, uint64_t length)
 {
 	if (!engine_of_cpu(cpu))
 		original.reset_dirty(cpu, va, length);
+}
+
+/* A page has its first block: stores that were fast for want of one are slow from now on. */
+void tlb_protect_code_x86_64(void *uc, uint64_t start)
+{
+	struct engine *e = engine_of_uc(uc);
+
+	if (e && !test(e->pages.translated, start + e->base)) {
+		add(e->pages.translated, start + e->base);
+		if (test(e->pages.dirty, start + e->base))
+			tlb_slow_stores(e, start + e->base, true);
+	}
+	original.protect_code(uc, start);
+}
+
+/*
+ * A slow store has found no block in its page.  If the page was never fetched from, Unicorn
+ * itself goes on to tlb_set_dirty().  While something is watched nothing is made fast: what
+ * is watched must be slow, and would be looked for at each store.
+ */
+void tlb_unprotect_code_x86_64(void *uc, uint64_t start)
+{
+	struct engine *e = engine_of_uc(uc);
+	uint64_t pa = start + (e ? e->base : 0);
+
+	if (e && test(e->pages.fetched, pa) && !e->watches.count) {
+		drop(e->pages.translated, pa);
+		if (!test(e->pages.translated, pa)) {
+			add(e->pages.dirty, pa);
+			tlb_slow_stores(e, pa, false);
+		}
+	}
+	original.unprotect_code(uc, start);
 }

@@ -10,6 +10,9 @@
 
 /* qemu/include/exec/cpu-all.h; an address of an entry that is not in use is -1 */
 #define TLB_WATCHPOINT 0x100
+#define TLB_MMIO 0x200
+#define TLB_NOTDIRTY 0x400	/* stores are slow */
+#define TLB_INVALID 0x800
 
 /* qemu/include/exec/cpu-defs.h: CPUTLBEntry, CPUTLBDescFast, CPUTLBDesc.vtable */
 struct entry {
@@ -52,6 +55,11 @@ static struct table *tables_of(const struct engine *e)
 	return (struct table *)(env_of(e) - TABLES);
 }
 
+static struct entry *victims_of(const struct engine *e, int mode)
+{
+	return (struct entry *)(env_of(e) - VICTIM_TABLES + mode * VICTIM_STRIDE);
+}
+
 static uint64_t any_address(const struct entry *entry)
 {
 	return entry->read != NOWHERE ? entry->read :
@@ -65,10 +73,13 @@ static void mark_address(uint64_t *address, bool watched)
 			   (watched ? TLB_WATCHPOINT : 0);
 }
 
-static void mark(const struct watches *w, struct entry *entry)
+static void mark(struct engine *e, struct entry *entry, uint64_t unused)
 {
 	uint64_t any = any_address(entry);
+	const struct watches *w = &e->watches;
 	int kinds;
+
+	(void)unused;
 
 	if (any == NOWHERE)
 		return;
@@ -77,21 +88,68 @@ static void mark(const struct watches *w, struct entry *entry)
 	mark_address(&entry->write, kinds & BP_MEM_WRITE);
 }
 
-/* Make accesses to pages with watched bytes slow, and no others: what is in the TLB now. */
-void tlb_mark(struct engine *e)
+static void slow(struct engine *e, struct entry *entry, uint64_t pa)
+{
+	(void)e;
+	if (PAGE_OF(entry->pa) == pa && !(entry->write & (TLB_INVALID | TLB_MMIO)))
+		entry->write |= TLB_NOTDIRTY;
+}
+
+/* As tlb_set_dirty() has it: what is slow for any other reason stays. */
+static void fast(struct engine *e, struct entry *entry, uint64_t pa)
+{
+	(void)e;
+	if (PAGE_OF(entry->pa) == pa && (entry->write & (PAGE_SIZE - 1)) == TLB_NOTDIRTY)
+		entry->write &= ~(uint64_t)TLB_NOTDIRTY;
+}
+
+typedef void entry_fn(struct engine *e, struct entry *entry, uint64_t argument);
+
+static void for_each(struct engine *e, entry_fn *function, uint64_t argument)
 {
 	struct table *tables = tables_of(e);
 	int mode;
 	size_t i;
 
 	for (mode = 0; mode < MODES; mode++) {
-		uint8_t *victims = env_of(e) - VICTIM_TABLES + mode * VICTIM_STRIDE;
+		struct entry *victims = victims_of(e, mode);
 
 		for (i = 0; i <= tables[mode].mask / sizeof(struct entry); i++)
-			mark(&e->watches, &tables[mode].entries[i]);
+			function(e, &tables[mode].entries[i], argument);
 		for (i = 0; i < VICTIMS; i++)
-			mark(&e->watches, (struct entry *)victims + i);
+			function(e, victims + i, argument);
 	}
+}
+
+/* Make accesses to pages with watched bytes slow, and no others: what is in the TLB now. */
+void tlb_mark(struct engine *e)
+{
+	for_each(e, mark, 0);
+}
+
+/* Make stores to a physical page slow, or fast: through what is in the TLB now. */
+void tlb_slow_stores(struct engine *e, uint64_t pa, bool is_slow)
+{
+	for_each(e, is_slow ? slow : fast, PAGE_OF(pa));
+}
+
+/* Whether a store to an address would be fast. */
+bool tlb_has_fast_stores(const struct engine *e, uint64_t va)
+{
+	struct table *tables = tables_of(e);
+	int mode, i;
+
+	for (mode = 0; mode < MODES; mode++) {
+		size_t last = tables[mode].mask / sizeof(struct entry);
+		const struct entry *victims = victims_of(e, mode);
+
+		if (tables[mode].entries[va >> PAGE_SHIFT & last].write == PAGE_OF(va))
+			return true;
+		for (i = 0; i < VICTIMS; i++)
+			if (victims[i].write == PAGE_OF(va))
+				return true;
+	}
+	return false;
 }
 
 /* The physical page of an address that has just been accessed; or NOWHERE. */

@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Translated code is dropped when its page is written, by whatever address."""
 
-from tests.guests import ALIAS, Tiny
+import pytest
+
+from nanokernel_vm.cpu import proof
+from nanokernel_vm.cpu._interpose import Core
+from nanokernel_vm.errors import EngineError
+from tests.guests import ALIAS, WINDOW, Tiny
 
 CODE = """
 .p2align 12
@@ -128,3 +133,70 @@ code:
 """
     )
     assert guest.finish() == [1, 0x78]
+
+
+@pytest.mark.parametrize("base", [0, WINDOW])
+def test_stores_are_fast_again_where_code_was(base: int) -> None:
+    """And slow when there is code again, through each of the page's addresses."""
+    guest = Tiny(
+        ALIAS
+        + """
+1:  call code
+    report %eax
+    movb $2, code+1(%rip)
+    movb $3, 1(%rdi)
+    lea code(%rip), %rcx
+    report $77
+    call code
+    report %eax
+    movb $4, code+1(%rip)
+    call code
+    report %eax
+    movb $5, 1(%rdi)
+    call code
+    report %eax
+    movb $6, code+1(%rip)
+    call code
+    report %eax
+    die
+    """
+        + CODE,
+        base,
+    )
+    core, seen = guest.engine.core, []
+
+    class Watched(list[tuple[int, int, int]]):
+        def append(self, row: tuple[int, int, int]) -> None:
+            alias = guest.engine.register(39)  # RDI
+            places = guest.label("code"), alias
+            seen.append([core.fast(place) for place in places])
+            super().append(row)
+
+    guest.ports.writes = Watched()
+    assert guest.finish() == [1, 77, 3, 4, 5, 6]
+    assert seen[0] == [False, False]
+    assert seen[1] == [True, True]
+    assert not any(any(places) for places in seen[2:])
+
+
+def test_a_flush_of_translations_makes_no_difference() -> None:
+    """Only to how fast stores are: the TLB has what it had."""
+    source = "main:\n1: call code; report %eax; incb other(%rip); jmp 1b" + CODE
+    flushed, plain = Tiny(source), Tiny(source)
+    for _ in range(50):
+        flushed.run(flushed.clock + 300)
+        flushed.engine.flush_translations()
+    plain.run(flushed.clock)
+    assert plain.clock == flushed.clock
+    assert plain.engine.plain() == flushed.engine.plain()
+    assert plain.window.digest() == flushed.window.digest()
+
+
+def test_stores_that_stay_fast_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Fast(Core):
+        def fast(self, va: int, /) -> bool:
+            return True
+
+    monkeypatch.setattr(proof, "Core", Fast)
+    with pytest.raises(EngineError, match="stores to code"):
+        proof.prove.__wrapped__()
