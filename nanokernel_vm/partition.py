@@ -32,6 +32,7 @@ from nanokernel_vm.cpu.delivery import (
     Delivery,
     Gate,
     TripleFault,
+    address_space,
     read_virtual,
     system_enter,
 )
@@ -418,8 +419,9 @@ class Partition:
 
     def _int_n(self, vector: int) -> int:
         """Where the INT n is that rip stands behind; INT3 and INTO are one byte."""
-        rip = self.engine.state.rip
-        return rip - (2 if self.read_virtual(rip - 1, 1) == bytes((vector,)) else 1)
+        cpu, window = self.engine.state, self.window
+        last = read_virtual(address_space(cpu, window), window, cpu.rip - 1, 1)
+        return cpu.rip - (2 if last == bytes((vector,)) else 1)
 
     def _refuse_port(self) -> None:
         """An IN or OUT must be a #GP; the translator has no way out before a jump.
