@@ -504,6 +504,18 @@ static PyObject *page(PyObject *self, void *closure)
 	return PyLong_FromUnsignedLongLong(last_page((Ticker *)self));
 }
 
+/* Between runs, when no block is current. */
+static int set_page(PyObject *self, PyObject *value, void *closure)
+{
+	uint64_t page = PyLong_AsUnsignedLongLongMask(value);
+
+	(void)closure;
+	if (PyErr_Occurred())
+		return -1;
+	((Ticker *)self)->page = page;
+	return 0;
+}
+
 /* Members that a limit depends on; the closure is the offset. */
 static void *member(PyObject *self, void *closure)
 {
@@ -600,7 +612,7 @@ static PyGetSetDef ticker_getset[] = {
 	{ "account", account_pointer, NULL, "Address of what each block's entry changes.", NULL },
 	{ "start", start, NULL, "Where the current block begins; 0: there is none.", NULL },
 	{ "end", end, NULL, "Where the current block ends; 0: there is none.", NULL },
-	{ "page", page, NULL, "The page of the instruction before, by number.", NULL },
+	{ "page", page, set_page, "The page of the instruction before, by number.", NULL },
 	LIMITING("deadline", deadline, word),
 	LIMITING("pause", pause, word),
 	LIMITING("watched", watched, word),
