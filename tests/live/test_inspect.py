@@ -2,6 +2,7 @@
 """Registers, memory, symbols and frames: gdb's view against the nanokernel's."""
 
 import hashlib
+import json
 import re
 from pathlib import Path
 
@@ -16,7 +17,7 @@ inferiors = pytest.mark.parametrize("inferior", WINDOWS)
 
 def digest(gdb: Gdb) -> str:
     """The nanokernel's SHA-256 of the current partition's RAM."""
-    return gdb("monitor digest").split()[-1]
+    return str(json.loads(gdb("monitor digest -j"))["ram"])
 
 
 def physical(gdb: Gdb, address: int) -> int:
