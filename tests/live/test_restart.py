@@ -104,3 +104,21 @@ def test_monitor_restart_leaves_the_other_where_it_is(
     assert (gdb("info registers"), gdb(f"monitor digest {NAMES[other]}")) == before
     gdb("set schedule-multiple on")
     to_the_shell(gdb, rebooting, inferior)
+
+
+@inferiors
+def test_run_switches_the_inferior_on_again(
+    rebooting: NkRun, program: str, inferior: int
+) -> None:
+    gdb = Gdb(GDBS[program])
+    gdb(f"target extended-remote {rebooting.address}")
+    gdb.alone(inferior)
+    gdb("tbreak start_kernel")
+    stop = gdb.resume("run")
+    assert (stop.reason, stop.function) == ("breakpoint-hit", "start_kernel")
+    gdb("disconnect")
+    shell, other = (rebooting.consoles[NAMES[n]] for n in (inferior, 3 - inferior))
+    shell.expect(shell.prompt)
+    assert shell.answers()
+    assert other.answers()
+    gdb.close()
