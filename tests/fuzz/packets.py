@@ -9,7 +9,7 @@ import asyncio
 import logging
 import random
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -201,15 +201,6 @@ async def _in_process(rng: random.Random, count: int, folder: Path) -> int:
     return tried
 
 
-def in_process(rng: random.Random, count: int) -> int:
-    """A conversation without a socket."""
-    with nothing_logged() as complaints, tempfile.TemporaryDirectory() as folder:
-        tried = asyncio.run(_in_process(rng, count, Path(folder)))
-    if complaints.texts:
-        raise Broken(complaints.texts[0])
-    return tried
-
-
 async def _burst(client: RawClient, rng: random.Random) -> int:
     """Send packets in one go, cut anywhere; as many replies must come."""
     requests = [payload(rng) for _ in range(_BURST)]
@@ -256,10 +247,23 @@ async def _over_sockets(rng: random.Random, count: int, folder: Path) -> int:
     return tried
 
 
-def over_sockets(rng: random.Random, count: int) -> int:
-    """Clients one after the other over TCP on the loopback interface."""
+_Trial = Callable[[random.Random, int, Path], Coroutine[None, None, int]]
+
+
+def _held(trial: _Trial, rng: random.Random, count: int) -> int:
+    """Run one, in which nothing may be logged as a bug."""
     with nothing_logged() as complaints, tempfile.TemporaryDirectory() as folder:
-        tried = asyncio.run(_over_sockets(rng, count, Path(folder)))
+        tried = asyncio.run(trial(rng, count, Path(folder)))
     if complaints.texts:
         raise Broken(complaints.texts[0])
     return tried
+
+
+def in_process(rng: random.Random, count: int) -> int:
+    """A conversation without a socket."""
+    return _held(_in_process, rng, count)
+
+
+def over_sockets(rng: random.Random, count: int) -> int:
+    """Clients one after the other over TCP on the loopback interface."""
+    return _held(_over_sockets, rng, count)
